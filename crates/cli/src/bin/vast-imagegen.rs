@@ -1,0 +1,7 @@
+//! `vast-imagegen`.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    vast_cli::imagegen::run()
+}

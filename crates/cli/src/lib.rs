@@ -1,0 +1,14 @@
+//! Arguments and printing of the binaries; each binary's work is in the library crate of its name.
+//!
+//! Every module has one `run(args) -> ExitCode`. What a binary prints goes through this crate alone.
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "printing is this crate's job")]
+
+pub mod boot;
+pub mod envhash;
+pub mod gpu;
+pub mod imagegen;
+pub mod logtee;
+pub mod portal;
+pub mod pty;
+pub mod report;
+pub mod sync;

@@ -1,0 +1,1 @@
+//! The environment hash of a container image: inventory, fingerprint, explanation and drift.

@@ -1,0 +1,1 @@
+//! NVIDIA and AMD devices, drivers and CUDA toolkits of a container, and the CUDA set-up plan.

@@ -1,0 +1,9 @@
+//! Builds, publishes, inspects and verifies OCI images, reproducibly and without a daemon.
+
+pub mod digest;
+mod error;
+pub mod platform;
+pub mod sink;
+pub mod source;
+
+pub use error::Error;

@@ -1,0 +1,1 @@
+//! The Instance Portal: Caddyfile rendering, request authentication and the web application.

@@ -1,0 +1,1 @@
+//! Crash-safe copies of workspaces, environments and home directories onto shared volumes.
