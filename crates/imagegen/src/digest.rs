@@ -95,7 +95,7 @@ impl<T> Hashing<T> {
     }
 
     /// The bytes that have passed so far.
-    pub fn bytes(&self) -> u64 {
+    pub fn passed_bytes(&self) -> u64 {
         self.bytes
     }
 
@@ -146,7 +146,7 @@ impl<R: Read> Read for Verified<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let Some(inner) = self.inner.as_mut() else { return Ok(0) };
         let read = inner.read(buffer)?;
-        if inner.bytes() > self.size_bytes {
+        if inner.passed_bytes() > self.size_bytes {
             return Err(mismatch(&self.digest, format!("it is longer than its {} bytes", self.size_bytes)));
         }
         if read == 0 && !buffer.is_empty() {

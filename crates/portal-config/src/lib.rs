@@ -1,1 +1,1 @@
-//! PORTAL_CONFIG: the string, the model and /etc/portal.yaml of the Vast.ai Instance Portal.
+//! `PORTAL_CONFIG`: the string, the model and /etc/portal.yaml of the Vast.ai Instance Portal.
