@@ -147,23 +147,23 @@ impl<R: Read> Read for Verified<R> {
         let Some(inner) = self.inner.as_mut() else { return Ok(0) };
         let read = inner.read(buffer)?;
         if inner.passed_bytes() > self.size_bytes {
-            return Err(mismatch(&self.digest, format!("it is longer than its {} bytes", self.size_bytes)));
+            return Err(mismatch(&self.digest, &format!("it is longer than its {} bytes", self.size_bytes)));
         }
         if read == 0 && !buffer.is_empty() {
             let Some(inner) = self.inner.take() else { return Ok(0) };
             let (_, digest, bytes) = inner.finish();
             if bytes != self.size_bytes {
-                return Err(mismatch(&self.digest, format!("it ended after {bytes} of {} bytes", self.size_bytes)));
+                return Err(mismatch(&self.digest, &format!("it ended after {bytes} of {} bytes", self.size_bytes)));
             }
             if digest != self.digest {
-                return Err(mismatch(&self.digest, format!("its content has the digest {digest}")));
+                return Err(mismatch(&self.digest, &format!("its content has the digest {digest}")));
             }
         }
         Ok(read)
     }
 }
 
-fn mismatch(digest: &Digest, why: String) -> io::Error {
+fn mismatch(digest: &Digest, why: &str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, format!("blob {digest} is not what it claims to be: {why}"))
 }
 
