@@ -3,6 +3,7 @@ pub mod cpu_limits;
 pub mod env_vars;
 mod error;
 mod files;
+pub mod probe;
 pub mod tables;
 pub mod toolkit;
 pub mod version;

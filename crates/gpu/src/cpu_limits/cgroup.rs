@@ -11,21 +11,21 @@ const CGROUPS: &str = "sys/fs/cgroup";
 /// The CPUs that the process may run on, which thread pools count; else the CPUs that are online.
 pub(super) fn visible_cpus(root: &Path) -> Result<u32, Error> {
     let status = fs::read_to_string(root.join("proc/self/status")).unwrap_or_default();
-    let allowed = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:")).and_then(cpus_in);
+    let allowed = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:")).and_then(cpu_count);
     if let Some(cpus) = allowed {
         return Ok(cpus);
     }
     let path = root.join("sys/devices/system/cpu/online");
     let online = fs::read_to_string(&path).map_err(Error::read(&path))?;
-    cpus_in(&online).ok_or_else(|| Error::read(&path)(io::Error::other("not a list of CPUs")))
+    cpu_count(&online).ok_or_else(|| Error::read(&path)(io::Error::other("not a list of CPUs")))
 }
 
 /// The number of CPUs in a list such as `0-3,8,10-11`.
-fn cpus_in(list: &str) -> Option<u32> {
+fn cpu_count(list: &str) -> Option<u32> {
     let range = |range: &str| -> Option<u32> {
-        let (first, last) = range.split_once('-').unwrap_or((range, range));
+        let (low, high) = range.split_once('-').unwrap_or((range, range));
         let number = |text: &str| text.trim().parse::<u32>().ok();
-        number(last)?.checked_sub(number(first)?)?.checked_add(1)
+        number(high)?.checked_sub(number(low)?)?.checked_add(1)
     };
     list.trim().split(',').map(range).try_fold(0_u32, |sum, cpus| sum.checked_add(cpus?)).filter(|&cpus| cpus > 0)
 }
@@ -113,7 +113,7 @@ mod tests {
             ("a", None),
             ("0-4294967295", None),
         ] {
-            assert_eq!(cpus_in(list), expected, "{list:?}");
+            assert_eq!(cpu_count(list), expected, "{list:?}");
         }
     }
 }

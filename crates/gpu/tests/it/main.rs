@@ -1,6 +1,7 @@
 //! The crate from outside, on fake roots.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a failed expectation is a failed test")]
 
+mod amd;
 mod cpu_limits;
 
 use std::collections::BTreeMap;
