@@ -14,7 +14,7 @@ done
 
 echo "Starting Hello"
 cd "${WORKSPACE}/hello" || exit 1
-port="$(vast-portal port "Hello" || echo 17860)"
+port="$(vast-portal port "Hello" || echo 7860)"
 # HELLO_ARGS is a list of arguments, so it is split on purpose.
 # shellcheck disable=SC2086
 python app.py --host 127.0.0.1 --port "${port}" ${HELLO_ARGS:-}

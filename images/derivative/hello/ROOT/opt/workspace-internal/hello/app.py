@@ -51,7 +51,7 @@ class Handler(BaseHTTPRequestHandler):
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--host", default="127.0.0.1")
-    parser.add_argument("--port", type=int, default=17860)
+    parser.add_argument("--port", type=int, default=7860)
     arguments = parser.parse_args()
     print(f"listening on {arguments.host}:{arguments.port}", flush=True)
     ThreadingHTTPServer((arguments.host, arguments.port), Handler).serve_forever()
