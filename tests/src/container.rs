@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
@@ -54,7 +55,9 @@ impl Container {
         }
         let log = folder.join("console.log");
         let console = File::options().create(true).append(true).open(&log)?;
-        let mut command = Command::new("unshare");
+        let mut command = Command::new("setpriv");
+        // The container ends with the process that booted it, and a Ctrl-C at a terminal reaches that process alone.
+        command.args(["--pdeathsig", "KILL", "unshare"]).process_group(0);
         command.args(["--mount", "--pid", "--uts", "--ipc", "--fork", "--kill-child=KILL"]);
         if !options.host_network {
             command.arg("--net");

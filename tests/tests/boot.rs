@@ -15,7 +15,7 @@ use vast_tests::program;
 const TOKEN: &str = "b00t-t0ken";
 const PASSWORD: &str = "w3b passw:rd";
 /// Long enough for a slow machine; a boot that works takes a few seconds.
-const LIMIT: Duration = Duration::from_secs(120);
+const LIMIT: Duration = Duration::from_mins(2);
 /// What a container engine grants between SIGTERM and SIGKILL.
 const STOP_GRACE: Duration = Duration::from_secs(10);
 
