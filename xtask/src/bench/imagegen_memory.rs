@@ -138,8 +138,8 @@ mod tests {
     #[test]
     fn the_layer_has_the_size_asked_for_and_mostly_noise() {
         let folder = tempfile::tempdir().unwrap();
-        write_image(folder.path(), 1_000_003).unwrap();
-        assert_eq!(size(&folder.path().join("data")).unwrap(), 1_000_003);
+        write_image(folder.path(), 4_000_003).unwrap();
+        assert_eq!(size(&folder.path().join("data")).unwrap(), 4_000_003);
         let part = fs::read(folder.path().join("data/part-0")).unwrap();
         let noise = part.chunks(64).filter(|chunk| chunk.iter().any(|byte| *byte != 0)).count();
         assert!((part.len() / 64 / 2..part.len() / 64).contains(&noise), "{noise} of {}", part.len() / 64);
