@@ -5,7 +5,12 @@
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "printing is what a command line tool does")]
 
 mod arrows;
+mod bench;
+mod demo;
+mod dist;
+mod generate;
 mod process;
+mod test;
 mod tools;
 mod workspace;
 
@@ -25,8 +30,18 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Build, publish and boot an image, and show where its pages answer
+    Demo(demo::Args),
+    /// Run every check of the project
+    Test(test::Args),
+    /// Measure what the documentation states
+    Bench(bench::Args),
+    /// Write the generated reference pages
+    Gen(generate::Args),
     /// Check that crates depend on each other only along the arrows of the design
     Arrows(arrows::Args),
+    /// Build the binaries as they are shipped
+    Dist(dist::Args),
 }
 
 /// The answer of a command that could do its work.
@@ -48,7 +63,12 @@ impl Verdict {
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let verdict = Workspace::discover().and_then(|workspace| match arguments.command {
+        Command::Demo(args) => demo::run(&workspace, &args),
+        Command::Test(args) => test::run(&workspace, &args),
+        Command::Bench(args) => bench::run(&workspace, &args),
+        Command::Gen(args) => generate::run(&workspace, &args),
         Command::Arrows(args) => arrows::run(&workspace, &args),
+        Command::Dist(args) => dist::run(&workspace, &args),
     });
     match verdict {
         Ok(Verdict::Yes) => ExitCode::SUCCESS,

@@ -34,17 +34,12 @@ pub(crate) fn stdout(command: &mut Command) -> Result<String> {
 /// The command line as a person would type it; the program by its name alone.
 pub(crate) fn describe(command: &Command) -> String {
     let program = std::path::Path::new(command.get_program());
-    let mut line = program.file_name().unwrap_or(program.as_os_str()).to_string_lossy().into_owned();
-    for argument in command.get_args() {
-        let argument = argument.to_string_lossy();
-        line.push(' ');
-        if argument.is_empty() || argument.contains(char::is_whitespace) {
-            line.push_str(&format!("'{argument}'"));
-        } else {
-            line.push_str(&argument);
-        }
-    }
-    line
+    let program = program.file_name().unwrap_or(program.as_os_str()).to_string_lossy();
+    let quoted = |word: &str| {
+        if word.is_empty() || word.contains(char::is_whitespace) { format!("'{word}'") } else { word.to_owned() }
+    };
+    let arguments = command.get_args().map(|argument| quoted(&argument.to_string_lossy()));
+    std::iter::once(program.into_owned()).chain(arguments).collect::<Vec<_>>().join(" ")
 }
 
 #[cfg(test)]

@@ -58,7 +58,7 @@ fn uses(workspace: &Workspace, package: &Package, libraries: &BTreeMap<String, S
     }) {
         let entry = entry.with_context(|| format!("cannot list the sources of {}", package.name))?;
         let path = entry.path();
-        if !path.extension().is_some_and(|extension| extension == "rs") {
+        if path.extension().is_none_or(|extension| extension != "rs") {
             continue;
         }
         let text = fs::read_to_string(path).with_context(|| format!("cannot read `{}`", path.display()))?;

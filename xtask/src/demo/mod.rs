@@ -15,13 +15,16 @@ use vast_tests::registry::Registry;
 use vast_tests::stand_in;
 
 use self::steps::Steps;
+use crate::tools::{Group, Tools};
+use crate::workspace::Workspace;
+use crate::{Verdict, dist};
 
 /// Where the demo's ports are published: the platform's ports of the portal, Jupyter and `hello`.
 const PORTS: [(u16, &str); 3] = [(1111, "Instance Portal"), (7860, "Hello"), (8080, "Jupyter")];
 
 /// Arguments of `cargo xtask demo`.
 #[derive(Debug, clap::Args)]
-pub struct Args {
+pub(crate) struct Args {
     /// Stop again once everything answered, instead of waiting for Ctrl-C
     #[arg(long)]
     once: bool,
@@ -31,10 +34,10 @@ pub struct Args {
 }
 
 /// Builds, publishes, reads back and boots `hello`, and shows where it answers.
-pub fn run(args: &Args) -> Result<()> {
+pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<Verdict> {
     let mut steps = Steps::default();
-    steps.run("install what is missing", crate::tools::ensure)?;
-    let binaries = steps.run("compile the binaries", || compile(args.dev))?;
+    steps.run("install what is missing", || Tools::of(workspace).ensure(&[Group::Services], &[]))?;
+    let binaries = steps.run("compile the binaries", || compile(workspace, args.dev))?;
     steps.mark_ready();
 
     let target = repository().join("target/demo");
@@ -60,7 +63,7 @@ pub fn run(args: &Args) -> Result<()> {
     let status = container.wait(Duration::from_secs(10)).context("the container did not stop in time")?;
     ensure!(status.success(), "the container ended with {status}");
     println!("stopped, exit code 0");
-    Ok(())
+    Ok(Verdict::Yes)
 }
 
 /// Builds and pushes the three images, verifies the last one, and returns its reference.
@@ -77,8 +80,9 @@ fn publish(steps: &mut Steps, builder: &Builder, registry: &Registry, root: &Pat
     Ok(hello.reference)
 }
 
-fn compile(dev: bool) -> Result<PathBuf> {
-    let folder = crate::dist::binaries(dev)?;
+fn compile(workspace: &Workspace, dev: bool) -> Result<PathBuf> {
+    let kind = if dev { dist::Args::dev() } else { dist::Args::release() };
+    let folder = dist::binaries(workspace, &kind)?;
     for name in INSTANCE_TOOLS {
         ensure!(folder.join(name).exists(), "{} was not built", folder.join(name).display());
     }

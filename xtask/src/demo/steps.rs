@@ -44,7 +44,12 @@ impl Steps {
             lines.push(format!("  {name:<46} {bar} {:>6.1} s", took.as_secs_f64()));
         }
         lines.push(format!("  {:<46} {:30} {:>6.1} s", "in all", "", total(job).as_secs_f64()));
-        lines.push(format!("  {:<46} {:30} {:>6.1} s", "before that, tools and compiling", "", total(preparing).as_secs_f64()));
+        lines.push(format!(
+            "  {:<46} {:30} {:>6.1} s",
+            "before that, tools and compiling",
+            "",
+            total(preparing).as_secs_f64()
+        ));
         lines.join("\n")
     }
 }
@@ -56,7 +61,11 @@ mod tests {
     #[test]
     fn the_summary_keeps_preparation_apart_from_the_main_job() {
         let steps = Steps {
-            done: vec![("tools", Duration::from_secs(9)), ("build", Duration::from_secs(2)), ("boot", Duration::from_secs(1))],
+            done: vec![
+                ("tools", Duration::from_secs(9)),
+                ("build", Duration::from_secs(2)),
+                ("boot", Duration::from_secs(1)),
+            ],
             preparing: 1,
         };
         let summary = steps.summary();

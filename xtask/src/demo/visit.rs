@@ -15,9 +15,7 @@ pub(super) fn until_answered(container: &mut Container, token: &str) -> Result<(
         ("the application answers", "http://127.0.0.1:7860/health"),
     ] {
         let bearer = format!("Authorization: Bearer {token}");
-        container.until(what, LIMIT, |container| {
-            (status(container, &["-H", &bearer, url]) == "200").then_some(())
-        })?;
+        container.until(what, LIMIT, |container| (status(container, &["-H", &bearer, url]) == "200").then_some(()))?;
         let refused = status(container, &[url]);
         ensure!(refused == "401", "{url} answered a visitor without the token with {refused}");
     }
@@ -26,6 +24,8 @@ pub(super) fn until_answered(container: &mut Container, token: &str) -> Result<(
 
 fn status(container: &Container, arguments: &[&str]) -> String {
     let mut command = container.visitor("curl");
-    command.args(["--silent", "--max-time", "5", "--output", "/dev/null", "--write-out", "%{http_code}"]).args(arguments);
+    command
+        .args(["--silent", "--max-time", "5", "--output", "/dev/null", "--write-out", "%{http_code}"])
+        .args(arguments);
     command.output().map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default()
 }

@@ -33,7 +33,7 @@ impl Counts {
     }
 }
 
-/// Runs `cargo nextest` and reads its counts from the `JUnit` file that the runner's configuration names.
+/// Runs `cargo nextest` and reads its counts from the JUnit file that the runner's configuration names.
 pub(crate) fn nextest(command: &mut Command, junit: &Path) -> Result<Counts> {
     match fs::remove_file(junit) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {

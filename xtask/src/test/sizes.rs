@@ -28,7 +28,7 @@ pub(crate) fn check(workspace: &Workspace) -> Result<bool> {
                 continue;
             }
             let text = fs::read(entry.path()).with_context(|| format!("cannot read `{}`", entry.path().display()))?;
-            let lines = text.iter().filter(|byte| **byte == b'\n').count();
+            let lines = String::from_utf8_lossy(&text).lines().count();
             if too_long(lines) {
                 eprintln!("{}: {lines} lines; split it at {MOST}", workspace.show(entry.path()));
                 fine = false;

@@ -54,6 +54,7 @@ const PACKAGES: &[Package] = &[
     package(Group::Services, "buildah", "buildah"),
     package(Group::Services, "skopeo", "skopeo"),
     package(Group::Services, "umoci", "umoci"),
+    package(Group::Services, "curl", "curl"),
     package(Group::Services, "strace", "strace"),
     package(Group::Services, "iproute2", "ip"),
     package(Group::Services, "jq", "jq"),

@@ -85,7 +85,7 @@ fn record(installed: &str, added: &[String]) -> String {
     let package = |line: &str| line.split("==").next().unwrap_or_default().to_owned();
     let replaced: Vec<String> = added.iter().map(|line| package(line)).collect();
     let kept = installed.lines().filter(|line| !replaced.contains(&package(line)));
-    kept.chain(added.iter().map(String::as_str)).map(|line| format!("{line}\n")).collect()
+    kept.chain(added.iter().map(String::as_str)).flat_map(|line| [line, "\n"]).collect()
 }
 
 #[cfg(test)]
