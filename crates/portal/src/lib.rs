@@ -1,1 +1,2 @@
-//! The Instance Portal: Caddyfile rendering, request authentication and the web application.
+//! The Instance Portal.
+pub mod certificate;
