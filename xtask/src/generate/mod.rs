@@ -11,6 +11,7 @@ use anyhow::{Context as _, Result};
 use similar::TextDiff;
 
 use crate::Verdict;
+use crate::dist::Scope;
 use crate::workspace::Workspace;
 
 /// What to do with the pages.
@@ -19,10 +20,12 @@ pub(crate) struct Args {
     /// Change nothing; print a diff and exit with 1 when a page is stale
     #[arg(long)]
     pub(crate) check: bool,
+    #[arg(skip)]
+    pub(crate) scope: Scope,
 }
 
 /// A generated file: its name in `docs/reference` and what makes its text.
-type Page = (&'static str, fn(&Workspace) -> Result<String>);
+type Page = (&'static str, fn(&Workspace, Scope) -> Result<String>);
 
 const PAGES: &[Page] = &[("environment.md", environment::page), ("commands.md", commands::page)];
 
@@ -31,7 +34,7 @@ pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<Verdict> {
     let mut fresh = true;
     for (name, make) in PAGES {
         let path = workspace.path("docs/reference").join(name);
-        fresh &= page(workspace, &path, &make(workspace)?, args.check)?;
+        fresh &= page(workspace, &path, &make(workspace, args.scope)?, args.check)?;
     }
     Ok(Verdict::when(fresh))
 }
