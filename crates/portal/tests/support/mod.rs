@@ -1,10 +1,16 @@
 //! A real Caddy in front of an application that tells what it received, with the portal's own access decisions between.
-#![allow(dead_code, unreachable_pub, clippy::unwrap_used, clippy::expect_used, reason = "shared by several test binaries")]
+#![allow(
+    dead_code,
+    unreachable_pub,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "shared by several test binaries"
+)]
 
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::mpsc;
@@ -18,7 +24,11 @@ use vast_portal::auth::{Authenticator, Credentials, bind_private, router};
 use vast_portal::caddy::{Settings, caddyfile, publish};
 use vast_portal_config::Application;
 
-pub const CADDY: &str = "/usr/bin/caddy";
+/// The Caddy to test with: Debian's 2.6.2, unless `VAST_TEST_CADDY` names another.
+pub fn caddy() -> PathBuf {
+    std::env::var_os("VAST_TEST_CADDY").map_or_else(|| PathBuf::from("/usr/bin/caddy"), PathBuf::from)
+}
+
 pub const TOKEN: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
 pub const PASSWORD: &str = "hunter2";
 /// Long enough for a loaded machine; only a failure takes it.
@@ -62,13 +72,18 @@ async fn echo(request: Request) -> Response {
         return ([("content-type", "text/event-stream")], body).into_response();
     }
     if parts.uri.path() == "/socket" {
-        return (http::StatusCode::SWITCHING_PROTOCOLS, [("upgrade", "websocket"), ("connection", "upgrade")]).into_response();
+        return (http::StatusCode::SWITCHING_PROTOCOLS, [("upgrade", "websocket"), ("connection", "upgrade")])
+            .into_response();
     }
     let body = axum::body::to_bytes(body, usize::MAX).await.unwrap();
-    let headers: BTreeMap<String, Vec<String>> = parts.headers.keys().map(|name| {
-        let values = parts.headers.get_all(name).iter();
-        (name.to_string(), values.map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned()).collect())
-    }).collect();
+    let headers: BTreeMap<String, Vec<String>> = parts
+        .headers
+        .keys()
+        .map(|name| {
+            let values = parts.headers.get_all(name).iter();
+            (name.to_string(), values.map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned()).collect())
+        })
+        .collect();
     let uri = parts.uri.to_string();
     let told = serde_json::json!({"method": parts.method.as_str(), "uri": uri, "headers": headers, "body": body.len()});
     let text = format!("{told}{}", " ".repeat(2000));
@@ -114,9 +129,9 @@ impl Instance {
             });
             receiver.recv().unwrap();
         }
-        publish(applications, &settings, root.path(), CADDY.as_ref()).unwrap();
+        publish(applications, &settings, root.path(), &caddy()).unwrap();
         let log = std::fs::File::create(root.path().join("caddy.log")).unwrap();
-        let caddy = Command::new(CADDY)
+        let caddy = Command::new(caddy())
             .args(["run", "--adapter", "caddyfile", "--config"])
             .arg(caddyfile(root.path()))
             .env_clear()
