@@ -4,5 +4,6 @@ pub mod caddy;
 pub mod certificate;
 pub mod env_vars;
 mod error;
+pub mod supervisor;
 
 pub use error::Error;
