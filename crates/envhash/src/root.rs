@@ -289,10 +289,6 @@ mod tests {
         [Resolver::Kernel, Resolver::Walk].map(|resolver| Root::with_resolver(&directory, resolver).unwrap())
     }
 
-    fn kind(error: &io::Error) -> String {
-        error.raw_os_error().map_or_else(|| error.to_string(), |code| format!("{:?}", Errno::from_raw_os_error(code)))
-    }
-
     #[test]
     fn both_resolvers_stay_inside_the_root_and_agree() {
         let top = tree();
@@ -306,17 +302,17 @@ mod tests {
             ("/chain/../lib/os-release", Ok("inside")),
             ("/etc/climbing", Ok("decoy")),
             ("/../../secret", Ok("decoy")),
-            ("/etc/escaping", Err("ENOENT")),
-            ("/etc/dangling", Err("ENOENT")),
-            ("/loop", Err("ELOOP")),
-            ("/secret/x", Err("ENOTDIR")),
-            ("/secret/../secret", Err("ENOTDIR")),
+            ("/etc/escaping", Err("entity not found")),
+            ("/etc/dangling", Err("entity not found")),
+            ("/loop", Err("filesystem loop or indirection limit (e.g. symlink loop)")),
+            ("/secret/x", Err("not a directory")),
+            ("/secret/../secret", Err("not a directory")),
             ("/usr", Err("is a directory")),
         ];
         for root in roots(&top) {
             for (path, expected) in table {
                 let found = root.read(Path::new(path)).map(|bytes| String::from_utf8(bytes).unwrap());
-                let found = found.map_err(|error| kind(&error));
+                let found = found.map_err(|error| error.kind().to_string());
                 let (found, expected) = (found.as_deref().map_err(|error| &**error), expected);
                 assert_eq!(found, expected, "{path} by {:?}", root.resolver);
             }
