@@ -3,6 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
+use crate::digest::Digest;
 use crate::platform::Platform;
 use crate::reference::ParseReferenceError;
 use crate::registry::RegistryError;
@@ -84,6 +85,14 @@ pub enum Error {
         #[source]
         source: io::Error,
     },
+    /// The name has a digest, and the image another one.
+    #[error("`{reference}` cannot name this image, whose digest is {actual}")]
+    OtherDigest {
+        /// The name.
+        reference: String,
+        /// The image's digest.
+        actual: Digest,
+    },
     /// The work was abandoned because the program is ending.
     #[error("the work was interrupted")]
     Interrupted,
@@ -99,6 +108,7 @@ impl Error {
             Self::NoPlatform { existing, .. } => {
                 existing.first().map(|platform| format!("choose another image, or build for --platform {platform}"))
             }
+            Self::OtherDigest { .. } => Some("leave the digest out of the name that is written".to_owned()),
             Self::NotWritable { .. } => Some("write to a registry, oci: or oci-archive:".to_owned()),
             _ => None,
         }
