@@ -6,4 +6,13 @@ pub mod platform;
 pub mod sink;
 pub mod source;
 
+pub mod archive;
+pub mod env_vars;
+pub mod layout;
+pub mod manifest;
+pub mod publish;
+pub mod reference;
+pub mod registry;
+pub mod transport;
+
 pub use error::Error;
