@@ -3,6 +3,8 @@
 use std::io;
 use std::path::PathBuf;
 
+use crate::dockerfile::{Location, Problem};
+
 /// What can fail in building, publishing and reading images.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -18,12 +20,24 @@ pub enum Error {
         #[source]
         source: io::Error,
     },
+    // dockerfile
+    /// A Dockerfile that cannot be parsed.
+    #[error("{at}: {problem}")]
+    Dockerfile {
+        /// Where.
+        at: Location,
+        /// What is wrong there.
+        problem: Problem,
+    },
 }
 
 impl Error {
     /// What the user can do about it, where there is something.
     #[must_use]
     pub fn hint(&self) -> Option<String> {
-        None
+        match self {
+            Self::Dockerfile { problem, .. } => problem.hint(),
+            Self::File { .. } => None,
+        }
     }
 }

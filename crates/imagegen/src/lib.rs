@@ -1,6 +1,7 @@
 //! Builds, publishes, inspects and verifies OCI images, reproducibly and without a daemon.
 
 pub mod digest;
+pub mod dockerfile;
 mod error;
 pub mod platform;
 pub mod sink;
