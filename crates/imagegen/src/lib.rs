@@ -3,6 +3,7 @@
 pub mod digest;
 pub mod dockerfile;
 mod error;
+pub mod layer;
 pub mod platform;
 pub mod sink;
 pub mod source;

@@ -1,4 +1,4 @@
-//! Variables and quotes in a Dockerfile's words, as BuildKit's shell lexer treats them.
+//! Variables and quotes in a Dockerfile's words, as `BuildKit`'s shell lexer treats them.
 //!
 //! `$name`, `${name}`, `${name:-word}`, `${name:+word}`, `${name:?word}` and the forms without the colon, which look at
 //! whether the variable is set instead of whether it is non-empty. Single quotes keep everything; double quotes keep all

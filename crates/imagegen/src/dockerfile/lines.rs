@@ -145,7 +145,7 @@ fn opening(word: &str) -> Option<Opening> {
     let (strip_tabs, rest) = rest.strip_prefix('-').map_or((false, rest), |rest| (true, rest));
     let name: String = rest.chars().filter(|c| !matches!(c, '\'' | '"' | '\\')).collect();
     let plain = !name.is_empty() && name.chars().all(|c| c.is_alphanumeric() || matches!(c, '_' | '-' | '.'));
-    plain.then(|| Opening { expand: name.len() == rest.len(), name, strip_tabs })
+    plain.then_some(Opening { expand: name.len() == rest.len(), name, strip_tabs })
 }
 
 #[cfg(test)]

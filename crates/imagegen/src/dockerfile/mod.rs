@@ -1,6 +1,6 @@
 //! Dockerfiles: text to stages of located instructions, without evaluating anything.
 //!
-//! Parsing is purely lexical, as in BuildKit's front end: continuations, comments, here-documents, flags and the two
+//! Parsing is purely lexical, as in `BuildKit`'s front end: continuations, comments, here-documents, flags and the two
 //! command forms are understood here, while variables stay as written. [`expand`](expand::expand) resolves them when
 //! an instruction is carried out, because `ENV` values come from base images too.
 //!
@@ -16,7 +16,7 @@
 //! # Ok::<(), vast_imagegen::Error>(())
 //! ```
 //!
-//! Source: the Dockerfile reference (docs.docker.com/reference/dockerfile) and, where it is silent, BuildKit's parser.
+//! Source: the Dockerfile reference (docs.docker.com/reference/dockerfile) and, where it is silent, `BuildKit`'s parser.
 
 pub mod expand;
 mod instruction;
