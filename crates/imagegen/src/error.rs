@@ -4,6 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use crate::digest::Digest;
+use crate::dockerfile::{Location, Problem};
 use crate::platform::Platform;
 use crate::reference::ParseReferenceError;
 use crate::registry::RegistryError;
@@ -96,6 +97,15 @@ pub enum Error {
     /// The work was abandoned because the program is ending.
     #[error("the work was interrupted")]
     Interrupted,
+    // dockerfile
+    /// A Dockerfile that cannot be parsed.
+    #[error("{at}: {problem}")]
+    Dockerfile {
+        /// Where.
+        at: Location,
+        /// What is wrong there.
+        problem: Problem,
+    },
 }
 
 impl Error {
@@ -109,6 +119,7 @@ impl Error {
                 existing.first().map(|platform| format!("choose another image, or build for --platform {platform}"))
             }
             Self::OtherDigest { .. } => Some("leave the digest out of the name that is written".to_owned()),
+            Self::Dockerfile { problem, .. } => problem.hint(),
             Self::NotWritable { .. } => Some("write to a registry, oci: or oci-archive:".to_owned()),
             _ => None,
         }

@@ -16,10 +16,7 @@ use vast_tests::stand_in;
 
 use self::steps::Steps;
 use crate::tools::{Group, Tools};
-use crate::tools::{Group, Tools};
 use crate::workspace::Workspace;
-use crate::workspace::Workspace;
-use crate::{Verdict, dist};
 use crate::{Verdict, dist};
 
 /// Where the demo's ports are published: the platform's ports of the portal, Jupyter and `hello`.
