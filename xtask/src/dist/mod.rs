@@ -54,8 +54,13 @@ impl Args {
     }
 
     /// This machine's binaries.
-    pub(crate) fn dev(scope: Scope) -> Self {
-        Self { dev: true, profile: "dev".to_owned(), scope }
+    pub(crate) fn dev() -> Self {
+        Self { dev: true, profile: "dev".to_owned(), scope: Scope::default() }
+    }
+
+    /// The same, compiled along with more.
+    pub(crate) fn within(self, scope: Scope) -> Self {
+        Self { scope, ..self }
     }
 }
 
