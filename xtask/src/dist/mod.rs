@@ -99,7 +99,7 @@ pub(crate) fn binaries(workspace: &Workspace, args: &Args) -> Result<PathBuf> {
     }
     tools.ensure(&[], &[Tool::Zigbuild])?;
     let target = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
-    let mut command = tools.command(Tool::Zigbuild);
+    let mut command = tools.command(Tool::Zigbuild)?;
     command.current_dir(workspace.root()).args(["zigbuild", "--package", PACKAGE, "--bins"]);
     // zigbuild takes the glibc version as the end of the target's name.
     process::run(command.arg("--target").arg(format!("{target}.{GLIBC}")).args(["--profile", &args.profile]))?;

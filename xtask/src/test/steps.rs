@@ -50,7 +50,7 @@ pub(crate) const STEPS: &[Step] = &[
     step("dist", "release binaries need nothing newer than glibc 2.28", release)
         .needs(&[Group::Binutils], &[Tool::Zigbuild]),
     step("end-to-end", "the built binaries on real services", end_to_end)
-        .needs(&[Group::Services, Group::Binutils], &[Tool::Nextest, Tool::Uv]),
+        .needs(&[Group::Services, Group::Binutils], &[Tool::Nextest]),
 ];
 
 fn gate(fine: Result<bool>) -> Result<Counts> {
@@ -74,7 +74,7 @@ fn arrows(context: &Context<'_>) -> Result<Counts> {
 }
 
 fn licences(context: &Context<'_>) -> Result<Counts> {
-    let mut command = tool(context, Tool::Deny);
+    let mut command = tool(context, Tool::Deny)?;
     // Crates in several versions are for a person to look at now and then, and would hide the errors.
     command.args(["--log-level=warn", "check", "--hide-inclusion-graph", "--allow=duplicate"]);
     gate(process::succeeds(command.args(["licenses", "bans", "sources"])))
@@ -127,11 +127,14 @@ fn end_to_end(context: &Context<'_>) -> Result<Counts> {
 
 fn nextest(context: &Context<'_>, arguments: &[&str]) -> Result<Counts> {
     let junit = context.workspace.target("nextest/default/junit.xml");
-    counts::nextest(tool(context, Tool::Nextest).args(["nextest", "run"]).args(arguments), &junit)
+    let mut command = tool(context, Tool::Nextest)?;
+    // A check changes nothing: no file beside a snapshot that differs.
+    command.env("INSTA_UPDATE", "no").args(["nextest", "run"]).args(arguments);
+    counts::nextest(&mut command, &junit)
 }
 
-fn tool(context: &Context<'_>, tool: Tool) -> Command {
-    let mut command = context.tools.command(tool);
+fn tool(context: &Context<'_>, tool: Tool) -> Result<Command> {
+    let mut command = context.tools.command(tool)?;
     command.current_dir(context.workspace.root());
-    command
+    Ok(command)
 }
