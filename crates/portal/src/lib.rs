@@ -7,5 +7,6 @@ mod error;
 pub mod logs;
 pub mod metrics;
 pub mod supervisor;
+pub mod web;
 
 pub use error::Error;

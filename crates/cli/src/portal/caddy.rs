@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use vast_portal::caddy::{Published, Settings, caddyfile, plan, publish, render};
 use vast_portal_config::yaml::{Effective, effective, read_effective};
 
-use super::{PROGRAM, environment, fail};
+use super::instance::{Root, environment};
+use super::{PROGRAM, fail};
 use crate::report::{self, Exit};
 
 /// Where the image family keeps its Caddy; else the one in `PATH`.
@@ -16,9 +17,8 @@ const CADDY: &str = "/opt/portal-aio/caddy_manager/caddy";
 /// The new Caddyfile takes the old one's place only if Caddy accepts it.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Work on this root directory.
-    #[arg(long, value_name = "DIR", default_value = "/")]
-    root: PathBuf,
+    #[command(flatten)]
+    root: Root,
 
     /// Print the Caddyfile; write nothing.
     #[arg(long)]
@@ -34,11 +34,11 @@ pub struct Args {
 pub fn run(args: &Args) -> Exit {
     let env = environment();
     let read = if args.dry_run { read_effective } else { effective };
-    let effective: Effective = match read(&args.root, &env) {
+    let effective: Effective = match read(&args.root.root, &env) {
         Ok(effective) => effective,
         Err(error) => return report::fail(PROGRAM, &error, error.hint().as_deref()),
     };
-    let settings = Settings::from_env(&env, &args.root);
+    let settings = Settings::from_env(&env, &args.root.root);
     for warning in &effective.warnings {
         eprintln!("{PROGRAM}: {warning}");
     }
@@ -53,13 +53,13 @@ pub fn run(args: &Args) -> Exit {
         return report::fail(PROGRAM, &error, error.hint().as_deref());
     }
     let caddy = args.caddy.clone().unwrap_or_else(installed_caddy);
-    match publish(&effective.applications, &settings, &args.root, &caddy) {
+    match publish(&effective.applications, &settings, &args.root.root, &caddy) {
         Ok(published) => {
             if published == Published::WithoutRedirect {
                 eprintln!("{PROGRAM}: this Caddy does not redirect plain HTTP to HTTPS on the same port");
             }
             let sites = plan(&effective.applications).sites.len();
-            println!("{}: {sites} ports proxied", caddyfile(&args.root).display());
+            println!("{}: {sites} ports proxied", caddyfile(&args.root.root).display());
             Exit::Success
         }
         Err(error) => fail(&error),

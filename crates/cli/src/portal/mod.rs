@@ -1,6 +1,10 @@
 //! `vast-portal`: arguments and printing.
 
 pub mod caddy;
+pub mod config;
+mod instance;
+pub mod listed;
+pub mod port;
 pub mod serve;
 pub mod token;
 
@@ -26,6 +30,9 @@ enum Command {
     Serve(serve::Args),
     Caddy(caddy::Args),
     Token(token::Args),
+    Config(config::Args),
+    Port(port::Args),
+    Listed(listed::Args),
 }
 
 /// Parses the command line, does the work and maps the outcome to an exit code.
@@ -35,13 +42,11 @@ pub fn run() -> ExitCode {
         Command::Serve(args) => serve::run(args),
         Command::Caddy(args) => caddy::run(args),
         Command::Token(args) => token::run(args),
+        Command::Config(args) => config::run(args),
+        Command::Port(args) => port::run(args),
+        Command::Listed(args) => listed::run(args),
     });
     exit.unwrap_or_else(|exit| exit).into()
-}
-
-/// The environment as a map. A variable that is not UTF-8 is none that we read.
-fn environment() -> std::collections::BTreeMap<String, String> {
-    std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?))).collect()
 }
 
 /// Prints an error of the portal with its hint.

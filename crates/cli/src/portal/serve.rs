@@ -1,11 +1,10 @@
 //! `vast-portal serve`: the web application and the access decisions.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
-
 use vast_portal::web::{Options, serve};
 
-use super::{environment, fail};
+use super::fail;
+use super::instance::{Root, environment};
 use crate::report::Exit;
 
 /// Serve the Instance Portal, and tell Caddy who may pass.
@@ -15,15 +14,14 @@ pub struct Args {
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:11111")]
     listen: SocketAddr,
 
-    /// Work on this root directory.
-    #[arg(long, value_name = "DIR", default_value = "/")]
-    root: PathBuf,
+    #[command(flatten)]
+    root: Root,
 }
 
 /// Runs the command.
 #[must_use]
 pub fn run(args: &Args) -> Exit {
-    let options = Options { listen: args.listen, root: args.root.clone(), env: environment() };
+    let options = Options { listen: args.listen, root: args.root.root.clone(), env: environment() };
     match serve(options, |address| println!("The Instance Portal listens on http://{address}")) {
         Ok(()) => Exit::Success,
         Err(error) => fail(&error),

@@ -1,11 +1,10 @@
 //! `vast-portal token`: what opens the applications.
 
-use std::path::PathBuf;
-
 use vast_portal::auth::{Generated, token_file};
 use vast_portal::env_vars;
 
-use super::{environment, fail};
+use super::fail;
+use super::instance::{Root, environment};
 use crate::report::Exit;
 
 /// Print the token that opens the applications, as in `http://<address>:<port>/?token=<token>`.
@@ -13,9 +12,8 @@ use crate::report::Exit;
 /// It is `OPEN_BUTTON_TOKEN`, else `WEB_PASSWORD`, else the random one that was made because neither is set.
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// Work on this root directory.
-    #[arg(long, value_name = "DIR", default_value = "/")]
-    root: PathBuf,
+    #[command(flatten)]
+    root: Root,
 }
 
 /// Runs the command.
@@ -27,7 +25,7 @@ pub fn run(args: &Args) -> Exit {
         println!("{token}");
         return Exit::Success;
     }
-    match Generated::load_or_create(&token_file(&args.root)) {
+    match Generated::load_or_create(&token_file(&args.root.root)) {
         Ok(token) => {
             println!("{}", token.reveal());
             Exit::Success

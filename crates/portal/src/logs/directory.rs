@@ -26,6 +26,14 @@ pub struct LogFile {
     pub modified_s: u64,
 }
 
+impl LogFile {
+    /// Whether it is the one being written, not the one before it.
+    #[must_use]
+    pub fn is_current(&self) -> bool {
+        Path::new(&self.name).extension().is_some_and(|extension| extension == "log")
+    }
+}
+
 impl Directory {
     /// The logs in this directory.
     #[must_use]

@@ -112,16 +112,17 @@ impl Sampler {
         let visible = std::thread::available_parallelism().map_or(1.0, |count| count.get() as f64);
         let cores = cgroup::cpu_quota_cores(&self.root).map_or(visible, |quota| quota.min(visible));
         let host = counters::memory(&proc("meminfo"));
-        let memory = match (cgroup::memory(&self.root), host) {
-            (Some((used, Some(limit))), Some((_, total))) => Usage { used_bytes: used, total_bytes: limit.min(total) },
-            (Some((used, None)), Some((_, total))) => Usage { used_bytes: used, total_bytes: total },
-            (Some((used, limit)), None) => Usage { used_bytes: used, total_bytes: limit.unwrap_or(used) },
-            (None, Some((used, total))) => Usage { used_bytes: used, total_bytes: total },
-            (None, None) => Usage { used_bytes: 0, total_bytes: 0 },
+        let total = |limit: Option<u64>| limit.into_iter().chain(host.map(|(_, total)| total)).min();
+        let (used_bytes, total_bytes) = match cgroup::memory(&self.root) {
+            Some((used, limit)) => (used, total(limit).unwrap_or(used)),
+            None => host.unwrap_or_default(),
         };
+        let memory = Usage { used_bytes, total_bytes };
         let since = self.last.map(|last| (last, now.at.duration_since(last.at)));
         let sample = Sample {
-            at_ms: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64),
+            at_ms: SystemTime::now()
+                .duration_since(UNIX_EPOCH)
+                .map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX)),
             cpu: Cpu { percent: since.map_or(0.0, |(last, passed)| cpu_percent(&last, &now, passed, cores)), cores },
             memory,
             disks: self.disks(),
