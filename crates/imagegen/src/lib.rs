@@ -1,5 +1,7 @@
 //! Builds, publishes, inspects and verifies OCI images, reproducibly and without a daemon.
 
+pub mod build;
+pub mod definition;
 pub mod digest;
 pub mod dockerfile;
 mod error;
@@ -7,5 +9,12 @@ pub mod layer;
 pub mod platform;
 pub mod sink;
 pub mod source;
+
+pub mod env_vars;
+pub mod manifest;
+pub mod publish;
+pub mod reference;
+pub mod registry;
+pub mod transport;
 
 pub use error::Error;
