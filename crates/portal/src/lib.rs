@@ -1,1 +1,8 @@
-//! The Instance Portal: Caddyfile rendering, request authentication and the web application.
+//! The Instance Portal.
+mod error;
+pub mod auth;
+pub mod caddy;
+pub mod certificate;
+pub mod env_vars;
+
+pub use error::Error;
