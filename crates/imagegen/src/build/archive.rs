@@ -82,9 +82,10 @@ fn open(path: &Path, work: &Path) -> Result<Archive, BuildProblem> {
         other => BuildProblem::Refused(format!("`{}` cannot be unpacked: {other}", path.display())),
     };
     let index = LayerIndex::read(Box::new(File::open(path).map_err(unreadable)?)).map_err(bad)?;
-    let mark = index.entries.iter().find(|entry| {
-        entry.path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b".wh."))
-    });
+    let mark = index
+        .entries
+        .iter()
+        .find(|entry| entry.path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b".wh.")));
     if let Some(mark) = mark {
         let path = PathBuf::from(&name).join(&mark.path);
         return Err(BuildProblem::NotCopyable { path, what: "named like a deletion mark" });

@@ -149,7 +149,8 @@ impl<'a> Storage<'a> {
         self.run("bud", invocation.arg(absolute(&options.folder)?), true).await?;
         let identity = fs::read_to_string(&identity_file).map_err(file("read", &identity_file))?;
 
-        let layout = FileReference { path: self.context.work.join("result"), name: Some("image".to_owned()), digest: None };
+        let layout =
+            FileReference { path: self.context.work.join("result"), name: Some("image".to_owned()), digest: None };
         let layout = Reference::OciLayout(layout);
         let push = self.invocation().args(["push", "--quiet", "--disable-compression", "--format", "oci"]);
         self.run("push", push.arg(identity.trim()).arg(layout.to_string()), false).await?;
@@ -255,11 +256,9 @@ async fn normalized(
         Err(Failed::Writing(source)) => {
             Err(Error::File { action: "write a layer in", path: context.work.to_owned(), source })
         }
-        Err(Failed::Reading(source)) => Err(Error::Layer {
-            reference: layout.to_string(),
-            digest: layer.descriptor.digest().to_string(),
-            source,
-        }),
+        Err(Failed::Reading(source)) => {
+            Err(Error::Layer { reference: layout.to_string(), digest: layer.descriptor.digest().to_string(), source })
+        }
     }
 }
 

@@ -169,7 +169,8 @@ impl Config {
     }
 
     pub(super) fn set_healthcheck(&mut self, check: &Healthcheck) {
-        let Healthcheck::Check { command, interval_ns, timeout_ns, start_period_ns, start_interval_ns, retries } = check
+        let Healthcheck::Check { command, interval_ns, timeout_ns, start_period_ns, start_interval_ns, retries } =
+            check
         else {
             self.set("Healthcheck", json!({"Test": ["NONE"]}));
             return;

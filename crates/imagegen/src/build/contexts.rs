@@ -29,14 +29,15 @@ mod tests {
     fn the_base_is_found_from_anywhere_in_the_tree() {
         let tree = tempfile::tempdir().unwrap();
         let root = tree.path().canonicalize().unwrap();
-        for folder in ["images/base/ROOT", "images/external/vllm", "guide/ROOT", "guide/portal-aio", "guide/external/vllm"] {
+        for folder in
+            ["images/base/ROOT", "images/external/vllm", "guide/ROOT", "guide/portal-aio", "guide/external/vllm"]
+        {
             std::fs::create_dir_all(root.join(folder)).unwrap();
         }
         std::fs::write(root.join("images/base/Dockerfile"), "FROM scratch").unwrap();
-        for (folder, expected) in [
-            ("images/external/vllm", Some("images/base")),
-            ("guide/external/vllm", Some("guide")),
-        ] {
+        for (folder, expected) in
+            [("images/external/vllm", Some("images/base")), ("guide/external/vllm", Some("guide"))]
+        {
             assert_eq!(base_context(&root.join(folder)), expected.map(|path| root.join(path)), "{folder}");
         }
         assert_eq!(base_context(&root.join("none")), None);

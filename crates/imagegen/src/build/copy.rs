@@ -180,7 +180,8 @@ impl<'a> LayerPlan<'a> {
             let mut place = ContentRef { layer: self.layer, entry: number };
             let kind = |content| NodeKind::File { size: *size, content };
             if let Content::Layer(content) = content {
-                let first = first_names.entry(*content).or_insert_with(|| (number, path.clone(), planned.metadata.clone()));
+                let first =
+                    first_names.entry(*content).or_insert_with(|| (number, path.clone(), planned.metadata.clone()));
                 if first.0 != number && first.2 == planned.metadata {
                     place.entry = first.0;
                     let node = Node { kind: kind(place), metadata: planned.metadata.clone() };
@@ -240,7 +241,8 @@ impl<'a> LayerPlan<'a> {
             Some(NodeKind::Directory) => {
                 if options.owner.is_some() || options.mode.is_some() {
                     let metadata = self.tree.get(&real).map(|node| node.metadata.clone());
-                    let existing = Item { kind: ItemKind::Directory, metadata: metadata.unwrap_or(item.metadata.clone()) };
+                    let existing =
+                        Item { kind: ItemKind::Directory, metadata: metadata.unwrap_or(item.metadata.clone()) };
                     self.add(real.clone(), &existing, options);
                 }
                 Ok(real)
@@ -336,11 +338,8 @@ impl<'a> LayerPlan<'a> {
 
     /// Makes `path` and its parents directories where they are missing, owned as `--chown` says.
     fn make_directories(&mut self, path: &Path, options: &CopyOptions) {
-        let missing: Vec<PathBuf> = path
-            .ancestors()
-            .take_while(|ancestor| !self.tree.is_directory(ancestor))
-            .map(Path::to_owned)
-            .collect();
+        let missing: Vec<PathBuf> =
+            path.ancestors().take_while(|ancestor| !self.tree.is_directory(ancestor)).map(Path::to_owned).collect();
         let item = Item { kind: ItemKind::Directory, metadata: Metadata::root_owned(0o755, options.epoch) };
         let plain = CopyOptions { owner: options.owner, epoch: options.epoch, ..CopyOptions::default() };
         for directory in missing.into_iter().rev() {
@@ -365,7 +364,8 @@ impl<'a> LayerPlan<'a> {
             && target.parent().is_some_and(|parent| RUN_BY_NAME.iter().any(|folder| parent == Path::new(folder)));
         let executable = item.metadata.mode & 0o111 != 0 || options.mode.is_some();
         if run && !executable && matches!(item.kind, ItemKind::File { .. }) {
-            self.warnings.push(format!("`{}` is not executable; run `git update-index --chmod=+x` on it", source.display()));
+            self.warnings
+                .push(format!("`{}` is not executable; run `git update-index --chmod=+x` on it", source.display()));
         }
     }
 }

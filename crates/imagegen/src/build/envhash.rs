@@ -38,7 +38,8 @@ pub(super) fn is_environment_hash(run: &Run) -> bool {
 }
 
 fn is_shell_option(word: &str) -> bool {
-    word == "pipefail" || word.strip_prefix(['-', '+']).is_some_and(|letters| letters.chars().all(|c| c.is_ascii_alphabetic()))
+    word == "pipefail"
+        || word.strip_prefix(['-', '+']).is_some_and(|letters| letters.chars().all(|c| c.is_ascii_alphabetic()))
 }
 
 /// `env-hash>/.env_hash`, however the program is called.

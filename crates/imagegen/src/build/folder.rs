@@ -50,7 +50,7 @@ impl Origin for Folder {
     fn resolve(&self, path: &Path) -> Result<PathBuf, BuildProblem> {
         let mut left: Vec<OsString> = path.components().rev().map(|part| part.as_os_str().to_owned()).collect();
         let mut real = PathBuf::new();
-        let mut last_link = None;
+        let mut last_link: Option<(PathBuf, PathBuf)> = None;
         let mut links = 0;
         while let Some(part) = left.pop() {
             if part == ".." {
@@ -184,7 +184,9 @@ mod tests {
         assert_eq!(resolve("a/sideways"), Ok("a/one.txt".into()));
         assert_eq!(resolve("through"), Ok("a/one.txt".into()));
         assert_eq!(resolve("missing/x"), Ok("missing/x".into()));
-        for (path, expected) in [("out", "points to `/etc/passwd`"), ("a/climbs", "points to `../../x`"), ("loop", "loop")] {
+        for (path, expected) in
+            [("out", "points to `/etc/passwd`"), ("a/climbs", "points to `../../x`"), ("loop", "loop")]
+        {
             let said = resolve(path).unwrap_err();
             assert!(said.contains(expected), "{said}");
         }

@@ -42,7 +42,7 @@ impl Ignore {
     pub(super) fn parse(text: &str) -> Result<Self, usize> {
         let mut rules = Vec::new();
         let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-        for (number, line) in (1..).zip(text.lines()) {
+        for (number, line) in (1_usize..).zip(text.lines()) {
             if line.starts_with('#') {
                 continue;
             }
@@ -65,12 +65,8 @@ impl Ignore {
     /// Whether `path`, relative to the context, is left out: by a rule that matches it or a directory it is in.
     pub(super) fn ignores(&self, path: &Path) -> bool {
         let Some(text) = path.to_str() else { return false };
-        let prefixes: Vec<&str> = text
-            .char_indices()
-            .filter(|&(_, c)| c == '/')
-            .map(|(at, _)| &text[..at])
-            .chain([text])
-            .collect();
+        let prefixes: Vec<&str> =
+            text.char_indices().filter(|&(_, c)| c == '/').map(|(at, _)| &text[..at]).chain([text]).collect();
         let mut ignored = false;
         for rule in &self.rules {
             // A rule that would not change the answer need not be looked at.

@@ -189,8 +189,11 @@ impl Build {
             return Err(request("no platform was chosen"));
         }
         let path = &options.dockerfile;
-        let text = std::fs::read_to_string(path)
-            .map_err(|source| Error::File { action: "read", path: path.clone(), source })?;
+        let text = std::fs::read_to_string(path).map_err(|source| Error::File {
+            action: "read",
+            path: path.clone(),
+            source,
+        })?;
         let dockerfile = Dockerfile::parse(&path.display().to_string(), &text)?;
         let plans = options
             .platforms

@@ -2,13 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use super::config::Config;
 use super::copy::{CopyOptions, LayerPlan, Planned};
 use super::folder::Folder;
 use super::ignore::Ignore;
-use super::origin::{Content, ItemKind, Origin, TreeOrigin};
+use super::origin::{Content, ItemKind, TreeOrigin};
 use super::output::{Base, BuiltImage, Records};
 use super::owner::{Chmod, Chown};
 use super::plan::{Origins, at, copy_origin};
@@ -19,7 +18,6 @@ use super::{Context, archive, envhash, layer_file};
 use crate::Error;
 use crate::dockerfile::{Instruction, Located, Source, Transfer};
 use crate::layer::{ContentRef, NodeKind, Resolved, Tree};
-use crate::manifest;
 use crate::platform::Platform;
 use crate::reference::Reference;
 use crate::source::Image;
@@ -225,7 +223,9 @@ impl Native<'_> {
         let mut plan = LayerPlan::new(tree, layer, context.options.epoch);
         let mut unpacked = Vec::new();
         if add && transfer.flags.unpack != Some(false) {
-            let FromWhere::Folder(folder) = &origin else { return Err(BuildProblem::Refused("ADD has no --from".into())) };
+            let FromWhere::Folder(folder) = &origin else {
+                return Err(BuildProblem::Refused("ADD has no --from".into()));
+            };
             unpacked = archive::take(folder, &mut paths, context.work).await?;
         }
         for archive in &unpacked {
@@ -362,15 +362,12 @@ impl Native<'_> {
             })
             .collect();
         let spool = match from {
-            Some(stack) if !wanted.is_empty() => {
-                Some(stack.contents(&wanted, context.work).await.map_err(Box::new)?)
-            }
+            Some(stack) if !wanted.is_empty() => Some(stack.contents(&wanted, context.work).await.map_err(Box::new)?),
             _ => None,
         };
         let (work, compression, threads) =
             (context.work.to_owned(), context.options.compression, context.options.threads);
-        let written =
-            blocking(move || layer_file::write(&entries, spool.as_ref(), &work, compression, threads)).await;
+        let written = blocking(move || layer_file::write(&entries, spool.as_ref(), &work, compression, threads)).await;
         let layer = StackLayer::built(written.map_err(Box::new)??);
         stage.stack.layers.push(layer);
         Ok(())
@@ -454,7 +451,8 @@ fn configure(stage: &mut Stage, instruction: &Instruction, escape: char) -> Resu
         Instruction::Healthcheck(check) => config.set_healthcheck(check),
         Instruction::Maintainer(name) => config.set_author(name),
         Instruction::Onbuild(_) => {
-            let text = "ONBUILD is refused: OCI images have no triggers, and what runs in other builds should stand there";
+            let text =
+                "ONBUILD is refused: OCI images have no triggers, and what runs in other builds should stand there";
             return Err(BuildProblem::Refused(text.to_owned()));
         }
         Instruction::Arg(_)
@@ -490,5 +488,8 @@ fn exposed(text: &str) -> Result<Vec<String>, BuildProblem> {
 fn is_signal(text: &str) -> bool {
     let number = text.parse::<u8>().is_ok_and(|number| (1..=64).contains(&number));
     let name = text.strip_prefix("SIG").unwrap_or(text);
-    number || name.len() >= 3 && name.starts_with(|c: char| c.is_ascii_uppercase()) && name.chars().all(|c| c.is_ascii_uppercase() || c.is_ascii_digit() || matches!(c, '+' | '-'))
+    number
+        || name.len() >= 3
+            && name.starts_with(|c: char| c.is_ascii_uppercase())
+            && name.chars().all(|c| c.is_ascii_uppercase() || c.is_ascii_digit() || matches!(c, '+' | '-'))
 }

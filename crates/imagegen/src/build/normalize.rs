@@ -88,7 +88,8 @@ mod tests {
     }
 
     fn pyc(flags: u32, mtime: u32) -> Vec<u8> {
-        [&[0xcb, 0x0d, 0x0d, 0x0a][..], &flags.to_le_bytes(), &mtime.to_le_bytes(), &7_u32.to_le_bytes(), b"code"].concat()
+        [&[0xcb, 0x0d, 0x0d, 0x0a][..], &flags.to_le_bytes(), &mtime.to_le_bytes(), &7_u32.to_le_bytes(), b"code"]
+            .concat()
     }
 
     #[test]

@@ -129,10 +129,7 @@ pub(super) fn select(origin: &dyn Origin, pattern: &str) -> Result<Vec<PathBuf>,
 
 impl Content {
     /// Opens the content; `spooled` finds that of layers.
-    pub(super) fn open(
-        &self,
-        spooled: &dyn Fn(ContentRef) -> Option<PathBuf>,
-    ) -> Result<Box<dyn Read>, BuildProblem> {
+    pub(super) fn open(&self, spooled: &dyn Fn(ContentRef) -> Option<PathBuf>) -> Result<Box<dyn Read>, BuildProblem> {
         let path = match self {
             Self::Bytes(bytes) => return Ok(Box::new(io::Cursor::new(bytes.clone()))),
             Self::Disk(path) => path.clone(),

@@ -133,12 +133,7 @@ fn base(
 }
 
 /// A name in `FROM` or `--from`: a build context goes before a stage, a stage before an image.
-fn named(
-    dockerfile: &Dockerfile,
-    options: &Options,
-    number: usize,
-    name: &str,
-) -> Result<Origins, BuildProblem> {
+fn named(dockerfile: &Dockerfile, options: &Options, number: usize, name: &str) -> Result<Origins, BuildProblem> {
     match options.contexts.get(name) {
         Some(super::NamedContext::Directory(path)) => return Ok(Origins::Directory(name.to_owned(), path.clone())),
         Some(super::NamedContext::Image(reference)) => return Ok(Origins::Image(reference.clone())),

@@ -73,11 +73,9 @@ impl StackLayer {
     fn failed(&self, error: LayerError) -> Error {
         match error {
             LayerError::Io(error) => Error::from_read(error, &self.reference()),
-            source => Error::Layer {
-                reference: self.reference(),
-                digest: self.descriptor.digest().to_string(),
-                source,
-            },
+            source => {
+                Error::Layer { reference: self.reference(), digest: self.descriptor.digest().to_string(), source }
+            }
         }
     }
 

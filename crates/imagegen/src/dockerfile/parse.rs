@@ -100,14 +100,7 @@ fn from(rest: &str, line: &LogicalLine, escape: char) -> Result<Stage, Problem> 
     if let Some(name) = name.as_ref().filter(|name| !is_stage_name(name)) {
         return Err(Problem::StageName(name.clone()));
     }
-    Ok(Stage {
-        line: line.first,
-        last_line: line.last,
-        image: image.clone(),
-        platform,
-        name,
-        instructions: Vec::new(),
-    })
+    Ok(Stage { line: line.first, last_line: line.last, image: image.clone(), platform, name, instructions: Vec::new() })
 }
 
 fn is_stage_name(name: &str) -> bool {

@@ -55,7 +55,13 @@ impl Sources {
 }
 
 /// `path mode kind` of every entry of the layer, or what stopped it.
-fn planned(tree: &mut Tree, origin: &dyn Origin, sources: &[&str], to: &str, options: &CopyOptions) -> Result<Vec<String>, String> {
+fn planned(
+    tree: &mut Tree,
+    origin: &dyn Origin,
+    sources: &[&str],
+    to: &str,
+    options: &CopyOptions,
+) -> Result<Vec<String>, String> {
     let sources: Vec<String> = sources.iter().map(|&source| source.to_owned()).collect();
     let mut plan = LayerPlan::new(tree, 1, EPOCH);
     plan.copy(origin, &sources, to, options).map_err(|problem| problem.to_string())?;
@@ -88,39 +94,53 @@ fn a_directory_gives_its_contents_and_a_file_itself() {
         (&["f"], "/etc", &["etc 755 dir", "etc/f 644 file"]),
         (&["f"], "/x/y/z", &["x 755 dir", "x/y 755 dir", "x/y/z 644 file"]),
         (&["f", "d/a"], "/new/", &["new 755 dir", "new/a 644 file", "new/f 644 file"]),
-        (&["f", "d"], "/etc/.", &["etc 755 dir", "etc/a 644 file", "etc/f 644 file", "etc/sub 755 dir", "etc/sub/b 644 file"]),
+        (
+            &["f", "d"],
+            "/etc/.",
+            &["etc 755 dir", "etc/a 644 file", "etc/f 644 file", "etc/sub 755 dir", "etc/sub/b 644 file"],
+        ),
         (&["d/*"], "/etc/", &["etc 755 dir", "etc/a 644 file", "etc/b 644 file"]),
         (&["none*", "f"], "/new", &["new 644 file"]),
     ] {
-        assert_eq!(copy(&sources, from, to).as_deref(), Ok(&expected.iter().map(ToString::to_string).collect::<Vec<_>>()[..]), "{from:?} to {to}");
+        assert_eq!(
+            copy(&sources, from, to).as_deref(),
+            Ok(&expected.iter().map(ToString::to_string).collect::<Vec<_>>()[..]),
+            "{from:?} to {to}"
+        );
     }
 }
 
 #[test]
 fn directories_of_the_base_keep_their_modes() {
     let sources = Sources::new(&["ROOT/root/.bashrc", "ROOT/tmp/x", "ROOT/etc/new/y"]);
-    assert_eq!(copy(&sources, &["ROOT"], "/").unwrap(), [
-        "etc 755 dir",
-        "etc/new 755 dir",
-        "etc/new/y 644 file",
-        "root 700 dir",
-        "root/.bashrc 644 file",
-        "tmp 1777 dir",
-        "tmp/x 644 file"
-    ]);
+    assert_eq!(
+        copy(&sources, &["ROOT"], "/").unwrap(),
+        [
+            "etc 755 dir",
+            "etc/new 755 dir",
+            "etc/new/y 644 file",
+            "root 700 dir",
+            "root/.bashrc 644 file",
+            "tmp 1777 dir",
+            "tmp/x 644 file"
+        ]
+    );
 }
 
 #[test]
 fn an_overlay_below_a_linked_directory_goes_where_it_points() {
     let sources = Sources::new(&["ROOT/bin/tool", "ROOT/gone/x", "f"]);
-    assert_eq!(copy(&sources, &["ROOT"], "/").unwrap(), [
-        "made 755 dir",
-        "made/later 755 dir",
-        "made/later/x 644 file",
-        "usr 755 dir",
-        "usr/bin 755 dir",
-        "usr/bin/tool 644 file"
-    ]);
+    assert_eq!(
+        copy(&sources, &["ROOT"], "/").unwrap(),
+        [
+            "made 755 dir",
+            "made/later 755 dir",
+            "made/later/x 644 file",
+            "usr 755 dir",
+            "usr/bin 755 dir",
+            "usr/bin/tool 644 file"
+        ]
+    );
     assert_eq!(copy(&sources, &["f"], "/bin/").unwrap(), ["usr 755 dir", "usr/bin 755 dir", "usr/bin/f 644 file"]);
     assert_eq!(copy(&sources, &["f"], "/etc/localtime").unwrap().last().unwrap(), "usr/share/zoneinfo/UTC 644 file");
 }
@@ -184,12 +204,8 @@ fn ignored_files_stay_out_and_can_be_taken_back() {
 #[test]
 fn owners_and_modes_are_set_where_they_are_asked_for() {
     let sources = Sources::new(&["d/root/x"]).link("d/l", "x");
-    let options = CopyOptions {
-        owner: Some((1001, 0)),
-        mode: Chmod::parse("u=rwX,go="),
-        epoch: EPOCH,
-        ..CopyOptions::default()
-    };
+    let options =
+        CopyOptions { owner: Some((1001, 0)), mode: Chmod::parse("u=rwX,go="), epoch: EPOCH, ..CopyOptions::default() };
     let mut tree = base();
     let lines = planned(&mut tree, &sources.folder(""), &["d"], "/new/", &options).unwrap();
     assert_eq!(lines, ["new 755 dir", "new/l 777 -> x", "new/root 700 dir", "new/root/x 600 file"]);
@@ -223,8 +239,11 @@ fn only_directories_that_changed_get_a_new_time() {
 
 #[test]
 fn scripts_that_are_run_by_name_are_checked_for_their_bit() {
-    let sources =
-        Sources::new(&["ROOT/opt/supervisor-scripts/app.sh", "ROOT/opt/supervisor-scripts/utils/x.sh", "ROOT/etc/vast_boot.d/05-x.sh"]);
+    let sources = Sources::new(&[
+        "ROOT/opt/supervisor-scripts/app.sh",
+        "ROOT/opt/supervisor-scripts/utils/x.sh",
+        "ROOT/etc/vast_boot.d/05-x.sh",
+    ]);
     let executable = sources.0.path().join("ROOT/etc/vast_boot.d/05-x.sh");
     let warnings = || {
         let mut tree = base();
