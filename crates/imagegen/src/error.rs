@@ -3,10 +3,9 @@
 use std::io;
 use std::path::PathBuf;
 
-use crate::digest::Digest;
-use crate::dockerfile::{Location, Problem};
 use crate::build::{BuildProblem, EngineError};
 use crate::definition::DefinitionError;
+use crate::digest::Digest;
 use crate::dockerfile::{Location, Problem};
 use crate::layer::LayerError;
 use crate::platform::Platform;
