@@ -35,10 +35,11 @@ pub struct Root {
 
 /// Who resolves paths.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Resolver {
+enum Resolver {
     /// `openat2`, and the walk where the kernel refuses.
     Kernel,
-    /// The walk in this module.
+    /// The walk in this module alone, as on a kernel without `openat2`.
+    #[cfg(test)]
     Walk,
 }
 
@@ -51,7 +52,7 @@ impl Root {
         Self::with_resolver(dir, Resolver::Kernel)
     }
 
-    pub(crate) fn with_resolver(dir: &Path, resolver: Resolver) -> Result<Self, Error> {
+    fn with_resolver(dir: &Path, resolver: Resolver) -> Result<Self, Error> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let fd = rustix::fs::open(dir, flags, Mode::empty())
             .map_err(|errno| Error::Root { path: dir.to_path_buf(), source: errno.into() })?;
@@ -252,6 +253,90 @@ impl Place {
             [] => (None, OsStr::new(".")),
             [step] => (None, &step.name),
             [.., parent, step] => (Some(parent.fd.as_fd()), &step.name),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    /// A root with links of every kind, beside a directory that no path may reach.
+    fn tree() -> tempfile::TempDir {
+        let top = tempfile::tempdir().unwrap();
+        let root = top.path().join("root");
+        fs::create_dir_all(root.join("usr/lib")).unwrap();
+        fs::create_dir_all(root.join("etc")).unwrap();
+        fs::write(root.join("usr/lib/os-release"), "inside").unwrap();
+        fs::write(top.path().join("secret"), "outside").unwrap();
+        fs::write(root.join("secret"), "decoy").unwrap();
+        symlink("../usr/lib/os-release", root.join("etc/relative")).unwrap();
+        symlink("/usr/lib/os-release", root.join("etc/absolute")).unwrap();
+        symlink("../../../../secret", root.join("etc/climbing")).unwrap();
+        symlink("/usr/lib", root.join("lib")).unwrap();
+        symlink("lib", root.join("chain")).unwrap();
+        symlink("loop", root.join("loop")).unwrap();
+        symlink(top.path().join("secret"), root.join("etc/escaping")).unwrap();
+        symlink("missing", root.join("etc/dangling")).unwrap();
+        top
+    }
+
+    fn roots(top: &tempfile::TempDir) -> [Root; 2] {
+        let directory = top.path().join("root");
+        [Resolver::Kernel, Resolver::Walk].map(|resolver| Root::with_resolver(&directory, resolver).unwrap())
+    }
+
+    #[test]
+    fn both_resolvers_stay_inside_the_root_and_agree() {
+        let top = tree();
+        let table = [
+            ("/usr/lib/os-release", Ok("inside")),
+            ("usr/lib/../lib/./os-release", Ok("inside")),
+            ("/etc/relative", Ok("inside")),
+            ("/etc/absolute", Ok("inside")),
+            ("/lib/os-release", Ok("inside")),
+            ("/chain/os-release", Ok("inside")),
+            ("/chain/../lib/os-release", Ok("inside")),
+            ("/etc/climbing", Ok("decoy")),
+            ("/../../secret", Ok("decoy")),
+            ("/etc/escaping", Err("entity not found")),
+            ("/etc/dangling", Err("entity not found")),
+            ("/loop", Err("filesystem loop or indirection limit (e.g. symlink loop)")),
+            ("/secret/x", Err("not a directory")),
+            ("/secret/../secret", Err("not a directory")),
+            ("/usr", Err("is a directory")),
+        ];
+        for root in roots(&top) {
+            for (path, expected) in table {
+                let found = root.read(Path::new(path)).map(|bytes| String::from_utf8(bytes).unwrap());
+                let found = found.map_err(|error| error.kind().to_string());
+                let (found, expected) = (found.as_deref().map_err(|error| &**error), expected);
+                assert_eq!(found, expected, "{path} by {:?}", root.resolver);
+            }
+        }
+    }
+
+    #[test]
+    fn canonical_paths_have_no_links() {
+        let top = tree();
+        for root in roots(&top) {
+            assert_eq!(root.canonical(Path::new("/chain/os-release")).unwrap(), Path::new("/usr/lib/os-release"));
+            assert_eq!(root.canonical(Path::new("/etc/../..")).unwrap(), Path::new("/"));
+        }
+    }
+
+    #[test]
+    fn directories_list_through_links_and_pipes_do_not_block() {
+        let top = tree();
+        let pipe = top.path().join("root/pipe");
+        rustix::fs::mkfifoat(rustix::fs::CWD, &pipe, Mode::from_raw_mode(0o600)).unwrap();
+        for root in roots(&top) {
+            assert_eq!(root.list(Path::new("/chain")).unwrap(), ["os-release"]);
+            assert_eq!(root.list(Path::new("/..")).unwrap().len(), 7);
+            assert_eq!(root.read(Path::new("/pipe")).unwrap_err().kind(), io::ErrorKind::InvalidInput);
         }
     }
 }

@@ -1,7 +1,11 @@
 //! Builds, publishes, inspects and verifies OCI images, reproducibly and without a daemon.
 
+pub mod build;
+pub mod definition;
 pub mod digest;
+pub mod dockerfile;
 mod error;
+pub mod layer;
 pub mod platform;
 pub mod sink;
 pub mod source;
