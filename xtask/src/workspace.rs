@@ -21,6 +21,12 @@ impl Workspace {
         Ok(Self { root: metadata.workspace_root.into(), target: metadata.target_directory.into() })
     }
 
+    /// A workspace in `root`, for tests.
+    #[cfg(test)]
+    pub(crate) fn at(root: &Path) -> Self {
+        Self { root: root.to_owned(), target: root.join("target") }
+    }
+
     /// The folder of the root `Cargo.toml`.
     pub(crate) fn root(&self) -> &Path {
         &self.root

@@ -3,6 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
+use crate::digest::Digest;
 use crate::build::{BuildProblem, EngineError};
 use crate::definition::DefinitionError;
 use crate::dockerfile::{Location, Problem};
@@ -88,6 +89,14 @@ pub enum Error {
         #[source]
         source: io::Error,
     },
+    /// The name has a digest, and the image another one.
+    #[error("`{reference}` cannot name this image, whose digest is {actual}")]
+    OtherDigest {
+        /// The name.
+        reference: String,
+        /// The image's digest.
+        actual: Digest,
+    },
     /// The work was abandoned because the program is ending.
     #[error("the work was interrupted")]
     Interrupted,
@@ -156,6 +165,7 @@ impl Error {
             Self::NoPlatform { existing, .. } => {
                 existing.first().map(|platform| format!("choose another image, or build for --platform {platform}"))
             }
+            Self::OtherDigest { .. } => Some("leave the digest out of the name that is written".to_owned()),
             Self::NotWritable { .. } => Some("write to a registry, oci: or oci-archive:".to_owned()),
             Self::Dockerfile { problem, .. } => problem.hint(),
             Self::Instruction { problem, .. } => problem.hint(),

@@ -10,7 +10,9 @@ pub mod platform;
 pub mod sink;
 pub mod source;
 
+pub mod archive;
 pub mod env_vars;
+pub mod layout;
 pub mod manifest;
 pub mod publish;
 pub mod reference;

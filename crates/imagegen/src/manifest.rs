@@ -120,6 +120,7 @@ pub fn describe(media_type: &str, bytes: &[u8]) -> Descriptor {
 
 /// A descriptor of a blob of this digest and size.
 #[must_use]
+#[allow(clippy::missing_panics_doc, reason = "a digest's text is always a digest")]
 pub fn descriptor(media_type: &str, digest: Digest, size_bytes: u64) -> Descriptor {
     #[allow(clippy::expect_used, reason = "a digest's text is 64 lower-case hex digits by construction")]
     let sha256 = digest.hex().parse::<oci_spec::image::Sha256Digest>().expect("a digest has 64 hex digits");
@@ -178,13 +179,11 @@ pub(crate) async fn select(source: &(impl ImageSource + ?Sized), platform: &Plat
         .iter()
         .find(|image| image.platform == *platform)
         .or_else(|| images.iter().find(|image| image.platform.satisfies(platform)));
-    match chosen {
-        Some(image) => load(source, source.manifest(&image.descriptor).await?).await,
-        None => {
-            let existing: Vec<Platform> = images.into_iter().map(|image| image.platform).collect();
-            Err(no_platform(source.reference(), platform, &existing))
-        }
+    if let Some(image) = chosen {
+        return load(source, source.manifest(&image.descriptor).await?).await;
     }
+    let existing: Vec<Platform> = images.into_iter().map(|image| image.platform).collect();
+    Err(no_platform(source.reference(), platform, &existing))
 }
 
 fn no_platform(reference: String, wanted: &Platform, existing: &[Platform]) -> Error {
@@ -220,6 +219,25 @@ pub async fn read_small(
         Ok(bytes)
     })
     .await
+}
+
+/// Refuses a manifest of another size than its descriptor says.
+pub(crate) fn check_size(manifest: &RawManifest, descriptor: &Descriptor, reference: &str) -> Result<(), Error> {
+    let actual = manifest.bytes.len() as u64;
+    if actual == descriptor.size() {
+        return Ok(());
+    }
+    let why = format!("manifest {} has {actual} bytes where its index says {}", descriptor.digest(), descriptor.size());
+    Err(malformed("index", reference, &why))
+}
+
+/// Refuses to give a name with a digest to anything but the content of that digest.
+pub(crate) fn check_pin(pin: Option<Digest>, manifest: &RawManifest, reference: &str) -> Result<(), Error> {
+    let actual = manifest.digest();
+    match pin {
+        Some(expected) if expected != actual => Err(Error::OtherDigest { reference: reference.to_owned(), actual }),
+        _ => Ok(()),
+    }
 }
 
 /// Runs blocking work off the async threads; a panic in it is passed on.

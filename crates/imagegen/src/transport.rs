@@ -3,6 +3,8 @@
 use std::sync::Arc;
 
 use crate::Error;
+use crate::archive::{DockerArchive, OciArchiveSink};
+use crate::layout::{LayoutSink, LayoutSource};
 use crate::reference::Reference;
 use crate::registry::{Client, RegistryImage};
 use crate::sink::ImageSink;
@@ -25,16 +27,27 @@ impl TransportOptions {
 
 /// Opens the image that `reference` names for reading. A registry is not asked before the first read.
 pub async fn open_source(reference: &Reference, options: &TransportOptions) -> Result<Box<dyn ImageSource>, Error> {
-    match reference {
-        Reference::Registry(image) => Ok(Box::new(RegistryImage::new(Arc::clone(&options.registry), image.clone()))),
-        _ => Err(Error::NotWritable { reference: reference.to_string(), reason: "not yet" }),
-    }
+    Ok(match reference {
+        Reference::Registry(image) => Box::new(RegistryImage::new(Arc::clone(&options.registry), image.clone())),
+        Reference::OciLayout(file) => Box::new(LayoutSource::open_folder(file).await?),
+        Reference::OciArchive(file) => Box::new(LayoutSource::open_archive(file).await?),
+        Reference::DockerArchive(file) => Box::new(DockerArchive::open(file).await?),
+    })
 }
 
 /// Opens the place that `reference` names for writing. Nothing appears under the name before [`ImageSink::name`].
+///
+/// # Errors
+/// The place cannot be written to, or the transport cannot be written at all.
+#[allow(clippy::unused_async, reason = "the counterpart of `open_source`; a transport that has to ask first may come")]
 pub async fn open_sink(reference: &Reference, options: &TransportOptions) -> Result<Box<dyn ImageSink>, Error> {
-    match reference {
-        Reference::Registry(image) => Ok(Box::new(RegistryImage::new(Arc::clone(&options.registry), image.clone()))),
-        _ => Err(Error::NotWritable { reference: reference.to_string(), reason: "not yet" }),
-    }
+    Ok(match reference {
+        Reference::Registry(image) => Box::new(RegistryImage::new(Arc::clone(&options.registry), image.clone())),
+        Reference::OciLayout(file) => Box::new(LayoutSink::new(file)?),
+        Reference::OciArchive(file) => Box::new(OciArchiveSink::new(file)?),
+        Reference::DockerArchive(_) => {
+            let reason = "Docker's archives can be read, but keep no digests to publish under";
+            return Err(Error::NotWritable { reference: reference.to_string(), reason });
+        }
+    })
 }

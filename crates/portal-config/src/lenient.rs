@@ -6,6 +6,7 @@ use std::ops::Range;
 use crate::cut::{self, Part, Piece};
 use crate::model::{Entry, PortalConfig};
 use crate::problem::{Field, ProblemKind};
+use crate::render;
 
 /// What the lenient reading made of a value.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,19 +49,15 @@ pub enum Warning {
 
 impl fmt::Display for Warning {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
+        let line = match self {
             Self::Dropped { entry, text, problems, .. } => {
-                write!(f, "entry {entry} `{text}` is left out: ")?;
-                for (index, problem) in problems.iter().enumerate() {
-                    write!(f, "{}{problem}", if index > 0 { "; " } else { "" })?;
-                }
-                Ok(())
+                let reasons: Vec<String> = problems.iter().map(ToString::to_string).collect();
+                format!("entry {entry} `{text}` is left out: {}", reasons.join("; "))
             }
-            Self::Mended { entry, text, path, .. } => {
-                write!(f, "entry {entry} `{text}` is read with the path `{path}`")
-            }
-            Self::NothingUsable => f.write_str("no entry is usable: no application is configured"),
-        }
+            Self::Mended { entry, text, path, .. } => format!("entry {entry} `{text}` is read with the path `{path}`"),
+            Self::NothingUsable => "no entry is usable: no application is configured".to_owned(),
+        };
+        f.write_str(&render::visible(&line))
     }
 }
 
@@ -102,7 +99,9 @@ fn read_entry(value: &str, piece: &Piece<'_>) -> Result<(Entry, Option<Warning>)
     let mut port = |part: &Part<'_>, field| {
         let port = cut::port(part.text);
         if port.is_none() {
-            problems.push(ProblemKind::BadPort(field, part.text.to_owned()));
+            let text = part.text.to_owned();
+            let unexpanded = !cut::placeholders(value, &part.raw).is_empty();
+            problems.push(if unexpanded { ProblemKind::Unexpanded(text) } else { ProblemKind::BadPort(field, text) });
         }
         port
     };

@@ -16,7 +16,7 @@ use crate::problem::Problem;
 /// ```
 pub(crate) fn problem(value: &str, problem: &Problem) -> String {
     let Problem { entry, span, kind } = problem;
-    let mut text = format!("entry {entry}, bytes {}..{}: {kind}", span.start, span.end);
+    let mut text = format!("entry {entry}, bytes {}..{}: {}", span.start, span.end, visible(&kind.to_string()));
     let piece = cut::pieces(value).into_iter().find(|piece| piece.number == *entry);
     if let Some(range) = piece.map(|piece| piece.part.span()) {
         // A problem may lie just outside the entry's own text: white space and separators do.
@@ -41,7 +41,7 @@ fn floor(value: &str, at: usize) -> usize {
 }
 
 /// Control characters as their escapes, so that a value cannot drive the terminal and carets stay in line.
-fn visible(text: &str) -> String {
+pub(crate) fn visible(text: &str) -> String {
     let mut line = String::with_capacity(text.len());
     for character in text.chars() {
         match character.width() {

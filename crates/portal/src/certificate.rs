@@ -198,7 +198,18 @@ mod tests {
         openssl(&["genpkey", "-algorithm", "ed25519", "-out", "ed25519.key"]);
         for name in ["pkcs1", "pkcs8", "sec1-with-parameters", "ed25519"] {
             let (key, certificate) = (format!("{name}.key"), format!("{name}.crt"));
-            openssl(&["req", "-x509", "-key", &key, "-subj", "/CN=jupyter.vast.ai", "-days", "2", "-out", &certificate]);
+            openssl(&[
+                "req",
+                "-x509",
+                "-key",
+                &key,
+                "-subj",
+                "/CN=jupyter.vast.ai",
+                "-days",
+                "2",
+                "-out",
+                &certificate,
+            ]);
             assert_eq!(check(&dir.path().join(certificate), &dir.path().join(key)), Pair::Usable, "{name}");
         }
     }

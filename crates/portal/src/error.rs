@@ -97,13 +97,17 @@ impl Error {
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         match self {
-            Self::Secret { path, .. } => Some(format!("remove `{}`; a new secret is made at the next start", path.display())),
+            Self::Secret { path, .. } => {
+                Some(format!("remove `{}`; a new secret is made at the next start", path.display()))
+            }
             Self::CaddyNotRun { .. } => Some("install Caddy, or name it with `--caddy`".to_owned()),
             Self::CaddyRefused { .. } => Some("run `vast-portal caddy --dry-run` to see the configuration".to_owned()),
             Self::SupervisorUnreachable { .. } => {
                 Some("is supervisord running? `/etc/supervisor/supervisord.conf` names its socket".to_owned())
             }
-            Self::Listen { .. } => Some("another portal may be running: `supervisorctl status instance_portal`".to_owned()),
+            Self::Listen { .. } => {
+                Some("another portal may be running: `supervisorctl status instance_portal`".to_owned())
+            }
             _ => None,
         }
     }

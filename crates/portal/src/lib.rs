@@ -1,8 +1,8 @@
 //! The Instance Portal.
-mod error;
 pub mod auth;
 pub mod caddy;
 pub mod certificate;
 pub mod env_vars;
+mod error;
 
 pub use error::Error;

@@ -10,13 +10,16 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use rustix::process::Signal;
 use vast_tests::container::{Container, Options};
-use vast_tests::images::{Builder, INSTANCE_TOOLS, Unpacked, repository, unpack};
+use vast_tests::images::{Builder, INSTANCE_TOOLS, Unpacked, unpack};
 use vast_tests::registry::Registry;
 use vast_tests::stand_in;
 
 use self::steps::Steps;
 use crate::tools::{Group, Tools};
+use crate::tools::{Group, Tools};
 use crate::workspace::Workspace;
+use crate::workspace::Workspace;
+use crate::{Verdict, dist};
 use crate::{Verdict, dist};
 
 /// Where the demo's ports are published: the platform's ports of the portal, Jupyter and `hello`.
@@ -40,9 +43,9 @@ pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<Verdict> {
     let binaries = steps.run("compile the binaries", || compile(workspace, args.dev))?;
     steps.mark_ready();
 
-    let target = repository().join("target/demo");
+    let target = workspace.target("demo");
     let builder = Builder { binaries, cache: target.join("cache") };
-    let root = steps.run("make a Debian root filesystem", || stand_in::folder(&repository().join("target/e2e")))?;
+    let root = steps.run("make a Debian root filesystem", || stand_in::folder(&workspace.target("e2e")))?;
     let registry = steps.run("start a registry", || Registry::start(&target.join("registry")))?;
     let hello = publish(&mut steps, &builder, &registry, &root)?;
     let image = steps.run("read back with skopeo, unpack with umoci", || {
@@ -81,7 +84,7 @@ fn publish(steps: &mut Steps, builder: &Builder, registry: &Registry, root: &Pat
 }
 
 fn compile(workspace: &Workspace, dev: bool) -> Result<PathBuf> {
-    let kind = if dev { dist::Args::dev() } else { dist::Args::release() };
+    let kind = if dev { dist::Args::dev(dist::Scope::Binaries) } else { dist::Args::release() };
     let folder = dist::binaries(workspace, &kind)?;
     for name in INSTANCE_TOOLS {
         ensure!(folder.join(name).exists(), "{} was not built", folder.join(name).display());

@@ -32,17 +32,30 @@ pub(crate) struct Args {
     /// The profile to build with
     #[arg(long, value_name = "PROFILE", default_value = "release")]
     profile: String,
+    #[arg(skip)]
+    scope: Scope,
+}
+
+/// What is compiled on the way to the binaries of the development profile.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) enum Scope {
+    /// The binaries alone.
+    #[default]
+    Binaries,
+    /// The tests of the whole workspace too. They turn on features of shared dependencies, so that where they have
+    /// been compiled, the binaries alone would be compiled a second time.
+    Workspace,
 }
 
 impl Args {
     /// The shipped binaries.
     pub(crate) fn release() -> Self {
-        Self { dev: false, profile: "release".to_owned() }
+        Self { dev: false, profile: "release".to_owned(), scope: Scope::default() }
     }
 
     /// This machine's binaries.
-    pub(crate) fn dev() -> Self {
-        Self { dev: true, profile: "dev".to_owned() }
+    pub(crate) fn dev(scope: Scope) -> Self {
+        Self { dev: true, profile: "dev".to_owned(), scope }
     }
 }
 
@@ -73,7 +86,7 @@ pub(crate) fn binaries(workspace: &Workspace, args: &Args) -> Result<PathBuf> {
     let tools = Tools::of(workspace);
     if args.dev {
         tools.ensure(&[Group::Binutils], &[])?;
-        let built = build_dev(workspace)?;
+        let built = build_dev(workspace, args.scope)?;
         let folder = workspace.target("dist-dev/bin");
         publish(&built, &folder, |from, to| {
             // Debug information makes them ten times as large, and they are packed into images.
@@ -96,8 +109,13 @@ pub(crate) fn binaries(workspace: &Workspace, args: &Args) -> Result<PathBuf> {
 }
 
 /// Builds the binaries with the development profile and returns their paths.
-pub(crate) fn build_dev(workspace: &Workspace) -> Result<Vec<PathBuf>> {
-    process::run(workspace.cargo().args(["build", "--package", PACKAGE, "--bins"]))?;
+pub(crate) fn build_dev(workspace: &Workspace, scope: Scope) -> Result<Vec<PathBuf>> {
+    let mut cargo = workspace.cargo();
+    match scope {
+        Scope::Binaries => cargo.args(["build", "--package", PACKAGE, "--bins"]),
+        Scope::Workspace => cargo.args(["test", "--workspace", "--no-run", "--quiet"]),
+    };
+    process::run(&mut cargo)?;
     Ok(names(workspace)?.iter().map(|name| workspace.target("debug").join(name)).collect())
 }
 

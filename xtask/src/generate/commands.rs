@@ -6,16 +6,16 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::dist;
+use crate::dist::{self, Scope};
 use crate::workspace::Workspace;
 
 /// The width that help is wrapped at, whatever terminal this runs in.
 const COLUMNS: &str = "100";
 
 /// The page.
-pub(super) fn page(workspace: &Workspace) -> Result<String> {
+pub(super) fn page(workspace: &Workspace, scope: Scope) -> Result<String> {
     let mut page = super::header("Commands", "the binaries' `--help`");
-    for binary in dist::build_dev(workspace)? {
+    for binary in dist::build_dev(workspace, scope)? {
         section(&binary, &mut Vec::new(), &mut page)?;
     }
     Ok(page)

@@ -9,6 +9,7 @@ use anyhow::{Context as _, Result, bail};
 use syn::{Attribute, Expr, Item, ItemConst, Lit, Meta};
 use walkdir::WalkDir;
 
+use crate::dist::Scope;
 use crate::workspace::Workspace;
 
 /// One constant of an `env_vars` module.
@@ -23,7 +24,7 @@ struct Variable {
 }
 
 /// The page.
-pub(super) fn page(workspace: &Workspace) -> Result<String> {
+pub(super) fn page(workspace: &Workspace, _: Scope) -> Result<String> {
     let crates = workspace.path("crates");
     let mut variables = Vec::new();
     for entry in WalkDir::new(&crates).sort_by_file_name() {

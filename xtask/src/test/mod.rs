@@ -15,6 +15,7 @@ use anyhow::Result;
 use clap::builder::PossibleValuesParser;
 
 use crate::Verdict;
+use crate::dist::Scope;
 use crate::tools::Tools;
 use crate::workspace::Workspace;
 use counts::Counts;
@@ -46,6 +47,8 @@ fn names() -> PossibleValuesParser {
 pub(crate) struct Context<'a> {
     pub(crate) workspace: &'a Workspace,
     pub(crate) tools: &'a Tools,
+    /// What the steps before have compiled.
+    pub(crate) scope: Scope,
 }
 
 /// Runs the chosen steps and prints the report.
@@ -62,7 +65,9 @@ pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<Verdict> {
     let programs: Vec<_> = chosen.iter().flat_map(|step| step.tools).copied().collect();
     tools.ensure(&groups, &programs)?;
 
-    let context = Context { workspace, tools: &tools };
+    let whole = chosen.iter().any(|step| step.name == steps::TESTS);
+    let scope = if whole { Scope::Workspace } else { Scope::Binaries };
+    let context = Context { workspace, tools: &tools, scope };
     let mut lines = Vec::new();
     for step in chosen {
         eprintln!("\n== {}: {}", step.name, step.about);

@@ -6,6 +6,7 @@ use anyhow::Result;
 
 use super::counts::{self, Counts};
 use super::{Context, shell, sizes};
+use crate::dist::Scope;
 use crate::tools::{Group, Tool};
 use crate::{Verdict, arrows, dist, generate, process};
 
@@ -28,6 +29,9 @@ impl Step {
     }
 }
 
+/// The step that compiles everything.
+pub(crate) const TESTS: &str = "tests";
+
 /// Cheap checks first: what a person fixes in seconds is known in seconds.
 pub(crate) const STEPS: &[Step] = &[
     step("format", "the sources are formatted", format),
@@ -38,7 +42,7 @@ pub(crate) const STEPS: &[Step] = &[
     step("licences", "licences, bans and sources of the dependencies", licences).needs(&[], &[Tool::Deny]),
     step("clippy", "no warnings from the compiler and clippy", clippy),
     step("docs", "the documentation builds without warnings", docs),
-    step("tests", "unit and integration tests", tests).needs(&[Group::Services], &[Tool::Nextest]),
+    step(TESTS, "unit and integration tests", tests).needs(&[Group::Services], &[Tool::Nextest]),
     step("doctests", "the examples of the documentation", doctests),
     step("generated", "generated reference pages are fresh", generated),
     step("dist", "release binaries need nothing newer than glibc 2.28", release)
@@ -85,7 +89,7 @@ fn docs(context: &Context<'_>) -> Result<Counts> {
 }
 
 fn tests(context: &Context<'_>) -> Result<Counts> {
-    nextest(context, &["--workspace", "--exclude=vast-tests"])
+    nextest(context, &["--workspace", "--filterset=not package(vast-tests)"])
 }
 
 fn doctests(context: &Context<'_>) -> Result<Counts> {
@@ -93,17 +97,20 @@ fn doctests(context: &Context<'_>) -> Result<Counts> {
 }
 
 fn generated(context: &Context<'_>) -> Result<Counts> {
-    verdict(generate::run(context.workspace, &generate::Args { check: true }))
+    verdict(generate::run(context.workspace, &generate::Args { check: true, scope: context.scope }))
 }
 
 fn release(context: &Context<'_>) -> Result<Counts> {
     verdict(dist::run(context.workspace, &dist::Args::release()))
 }
 
-/// Runs on the binaries of the development profile, which the steps before have compiled already.
+/// Runs on the binaries of the development profile: stripped, they are what the tests expect in `target/dist-dev/bin`.
 fn end_to_end(context: &Context<'_>) -> Result<Counts> {
-    dist::run(context.workspace, &dist::Args::dev())?;
-    nextest(context, &["--package=vast-tests"])
+    dist::run(context.workspace, &dist::Args::dev(context.scope))?;
+    match context.scope {
+        Scope::Binaries => nextest(context, &["--package=vast-tests"]),
+        Scope::Workspace => nextest(context, &["--workspace", "--filterset=package(vast-tests)"]),
+    }
 }
 
 fn nextest(context: &Context<'_>, arguments: &[&str]) -> Result<Counts> {

@@ -83,7 +83,8 @@ pub(crate) fn ensure(groups: &[Group]) -> Result<()> {
     }
     eprintln!("installing Debian packages: {}", names.join(" "));
     process::run(apt_get().args(["update", "--quiet=2"]))?;
-    process::run(apt_get().args(["install", "--yes", "--quiet=2", "--no-install-recommends"]).args(&names))?;
+    let install = ["install", "--yes", "--quiet=2", "--no-install-recommends", "--option=Dpkg::Use-Pty=0"];
+    process::run(apt_get().args(install).args(&names))?;
     for package in &missing {
         if let Some(service) = package.service {
             stop(service)?;

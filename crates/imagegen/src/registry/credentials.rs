@@ -60,7 +60,7 @@ pub struct AuthFiles {
 #[derive(Deserialize)]
 struct Keys {
     #[serde(default)]
-    auths: BTreeMap<String, serde::de::IgnoredAny>,
+    auths: BTreeMap<String, serde_json::Value>,
 }
 
 impl AuthFiles {

@@ -180,9 +180,12 @@ pub(super) fn message_of(body: &[u8]) -> String {
         let messages: Vec<String> = envelope
             .errors
             .into_iter()
-            .map(|error| match error.message.is_empty() {
-                true => serde_json::to_string(&error.code).unwrap_or_default().trim_matches('"').to_owned(),
-                false => error.message,
+            .map(|error| {
+                if error.message.is_empty() {
+                    serde_json::to_string(&error.code).unwrap_or_default().trim_matches('"').to_owned()
+                } else {
+                    error.message
+                }
             })
             .collect();
         return clean(&messages.join("; "));

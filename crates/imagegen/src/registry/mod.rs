@@ -14,11 +14,16 @@
 //! - `mount_blob` takes 202 (mount declined, upload instead) for an error and asks for no pull scope on the source;
 //! - it keeps its `reqwest::Client` to itself: a second one beside it would halve what "at most N connections" means.
 
+mod attempts;
+mod auth;
 mod client;
 mod credentials;
 mod error;
+mod fetch;
 mod image;
+mod pump;
 mod retry;
+mod upload;
 
 pub use client::{Client, Settings};
 pub use credentials::{AuthFiles, Credential};

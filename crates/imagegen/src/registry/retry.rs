@@ -27,7 +27,7 @@ impl Default for RetryPolicy {
             connect_attempts: 3,
             first_pause: Duration::from_millis(300),
             longest_pause: Duration::from_secs(20),
-            longest_retry_after: Duration::from_secs(120),
+            longest_retry_after: Duration::from_mins(2),
         }
     }
 }
@@ -124,7 +124,7 @@ mod tests {
         let policy = RetryPolicy::default();
         assert_eq!(policy.pause(1, Some(Duration::from_secs(7)), 0.0), Some(Duration::from_secs(7)));
         assert_eq!(policy.pause(1, Some(Duration::from_secs(7)), 1.0), Some(Duration::from_millis(7300)));
-        assert_eq!(policy.pause(1, Some(Duration::from_secs(3600)), 0.0), None);
+        assert_eq!(policy.pause(1, Some(Duration::from_hours(1)), 0.0), None);
     }
 
     #[test]

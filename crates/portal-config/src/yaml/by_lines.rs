@@ -52,7 +52,7 @@ pub(crate) fn uncomment_keys(text: &str) -> Option<String> {
             }
         })
         .collect();
-    found.then(|| restored.join("\n"))
+    found.then(|| restored.join("\n") + if text.ends_with('\n') { "\n" } else { "" })
 }
 
 fn indent(line: &str) -> usize {

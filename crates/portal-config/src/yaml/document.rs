@@ -43,6 +43,14 @@ impl App {
         [Some(self.key.as_str()), self.fields.name.as_deref()].into_iter().flatten()
     }
 
+    /// Whether this, as the last application of `text`, shows that the text was once longer: a port is missing, or the last
+    /// line is not whole and a field is missing that every writer of the file writes.
+    fn is_cut_off(&self, text: &str) -> bool {
+        let Fields { hostname, external_port, internal_port, open_path, name } = &self.fields;
+        let lacks = |fields: &[&Option<String>]| fields.iter().any(|field| field.as_ref().is_none_or(String::is_empty));
+        lacks(&[external_port, internal_port]) || (!is_ended(text) && lacks(&[hostname, open_path, name]))
+    }
+
     pub(crate) fn to_application(&self) -> Result<Application, String> {
         let Fields { hostname, external_port, internal_port, open_path, .. } = &self.fields;
         let port = |name: &str, text: &Option<String>| {
@@ -126,7 +134,17 @@ fn strictly(text: &str) -> Result<Vec<App>, String> {
     let root: Root = from_str(text, DuplicateKeyPolicy::Error)?;
     // `applications:` alone: all of them are commented.
     let pairs = root.applications.map_or_else(Vec::new, |Pairs(pairs)| pairs);
-    Ok(pairs.into_iter().map(|(key, fields)| App { key, fields }).collect())
+    let apps: Vec<App> = pairs.into_iter().map(|(key, fields)| App { key, fields }).collect();
+    match apps.last() {
+        Some(last) if last.is_cut_off(text) => Err(format!("the file ends within the application `{}`", last.key)),
+        None if !is_ended(text) => Err("the file ends before its applications".to_owned()),
+        _ => Ok(apps),
+    }
+}
+
+/// Whether the last line is whole: every writer of the file ends it, and a JSON-like document shows its end.
+fn is_ended(text: &str) -> bool {
+    text.ends_with('\n') || text.trim_end().ends_with('}')
 }
 
 /// Whether the file has the right shape but for keys that are there twice.
@@ -143,6 +161,8 @@ fn has_duplicates(text: &str) -> bool {
 fn from_str<'de, T: Deserialize<'de>>(text: &'de str, duplicate_keys: DuplicateKeyPolicy) -> Result<T, String> {
     let options = serde_saphyr::options! {
         duplicate_keys: duplicate_keys,
+        // Nobody needs more in this file, and a bomb of aliases takes seconds at the default million.
+        alias_limits: serde_saphyr::alias_limits! { max_total_replayed_events: 10_000 },
         // A label may be `<<`.
         merge_keys: MergeKeyPolicy::AsOrdinary,
     };

@@ -52,10 +52,11 @@ impl Effective {
     }
 
     /// Copies an unusable file to `portal.yaml.bad`. The original stays until the new one takes its place, so that nobody sees none.
-    fn keep_bad(&self) -> Result<(), Error> {
-        let Some(content) = &self.bad else { return Ok(()) };
+    fn keep_bad(&self) -> Result<Option<PathBuf>, Error> {
+        let Some(content) = &self.bad else { return Ok(None) };
         let path = bad_path(&self.path);
-        publish::publish(&path, content).map_err(Error::publish(&path))
+        publish::publish(&path, content).map_err(Error::publish(&path))?;
+        Ok(Some(path))
     }
 }
 
@@ -76,8 +77,10 @@ fn bad_path(path: &Path) -> PathBuf {
 /// [`Error::Read`] when the file is there but cannot be read. A copy that cannot be kept is a warning.
 pub fn effective(root: &Path, env: &BTreeMap<String, String>) -> Result<Effective, Error> {
     let mut effective = read_effective(root, env)?;
-    if let Err(error) = effective.keep_bad() {
-        effective.warnings.push(error.to_string());
+    match effective.keep_bad() {
+        Ok(None) => {}
+        Ok(Some(kept)) => effective.warnings.push(format!("the unusable file is kept as `{}`", kept.display())),
+        Err(error) => effective.warnings.push(format!("the unusable file is not kept: {error}")),
     }
     Ok(effective)
 }
@@ -116,8 +119,7 @@ pub fn read_effective(root: &Path, env: &BTreeMap<String, String>) -> Result<Eff
         Loaded::Bad { reason } => Some(reason),
     };
     if let Some(reason) = &unusable {
-        let kept = bad_path(&path);
-        warnings.push(format!("{}: {reason}: kept as `{}`, to be written anew", path.display(), kept.display()));
+        warnings.push(format!("{}: {reason}: counts as absent", path.display()));
     }
     let applications = from_string(env, &ports, &mut warnings);
     let bad = unusable.and(content);

@@ -78,11 +78,9 @@ mod tests {
 
     #[test]
     fn a_name_has_only_harmless_characters() {
-        for (label, name) in [
-            ("C.123", "C.123_auth_token"),
-            ("", "instance_auth_token"),
-            ("a b;c{env.X}\n", "a_b_c_env.X__auth_token"),
-        ] {
+        for (label, name) in
+            [("C.123", "C.123_auth_token"), ("", "instance_auth_token"), ("a b;c{env.X}\n", "a_b_c_env.X__auth_token")]
+        {
             assert_eq!(cookie_name(label), name);
         }
     }

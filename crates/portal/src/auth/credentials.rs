@@ -45,8 +45,11 @@ impl Credentials {
     /// When a file with a secret of ours cannot be read or made.
     pub fn load(root: &Path, env: &BTreeMap<String, String>) -> Result<Self, Error> {
         let value = |name| env.get(name).map(|value| value.trim()).filter(|value| !value.is_empty());
-        let mut secrets: Vec<String> =
-            [env_vars::WEB_PASSWORD, env_vars::OPEN_BUTTON_TOKEN].into_iter().filter_map(value).map(str::to_owned).collect();
+        let mut secrets: Vec<String> = [env_vars::WEB_PASSWORD, env_vars::OPEN_BUTTON_TOKEN]
+            .into_iter()
+            .filter_map(value)
+            .map(str::to_owned)
+            .collect();
         if secrets.is_empty() {
             secrets.push(Generated::load_or_create(&token_file(root))?.reveal().to_owned());
         }

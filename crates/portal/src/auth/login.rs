@@ -21,7 +21,8 @@ pub(super) struct Form {
 impl Form {
     pub(super) fn parse(body: &str) -> Self {
         let field = |wanted: &str| {
-            let value = |pair: &str| pair.split_once('=').filter(|(name, _)| *name == wanted).map(|(_, value)| decode(value));
+            let value =
+                |pair: &str| pair.split_once('=').filter(|(name, _)| *name == wanted).map(|(_, value)| decode(value));
             body.split('&').find_map(value).unwrap_or_default()
         };
         Self { password: field("password"), next: local_location(&field("next"), None) }

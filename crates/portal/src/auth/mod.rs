@@ -26,7 +26,7 @@ pub use credentials::Credentials;
 pub use limiter::Limiter;
 pub(crate) use login::escape_html;
 pub use secret::{Generated, token_file};
-pub use service::{AUTH_PATH, LOGIN_PATH, STRIP_HEADER, QUERY_HEADER, bind_private, router};
+pub use service::{AUTH_PATH, LOGIN_PATH, QUERY_HEADER, STRIP_HEADER, bind_private, router};
 
 /// A request as Caddy reports it.
 #[derive(Debug, Clone, Copy)]
@@ -124,7 +124,8 @@ impl Authenticator {
                 self.credentials.accepts_user(user, password, locked.is_some())
             }
         });
-        let query = || token.then(|| request::query_without(request.uri, |value| self.credentials.accepts(value, false)));
+        let query =
+            || token.then(|| request::query_without(request.uri, |value| self.credentials.accepts(value, false)));
         if token && request::is_navigation(request) {
             return Decision::Redirect {
                 location: request::local_location(request.uri, query().as_deref()),

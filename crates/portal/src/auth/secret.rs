@@ -57,7 +57,8 @@ impl Generated {
 
     /// The secret in the file, if there is a file.
     fn load(path: &Path) -> Result<Option<Self>, Error> {
-        let open = OpenOptions::new().read(true).custom_flags(rustix::fs::OFlags::NOFOLLOW.bits().cast_signed()).open(path);
+        let open =
+            OpenOptions::new().read(true).custom_flags(rustix::fs::OFlags::NOFOLLOW.bits().cast_signed()).open(path);
         let file: File = match open {
             Ok(file) => file,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
@@ -104,9 +105,11 @@ mod tests {
     fn a_secret_that_others_read_or_that_was_cut_is_refused() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("token");
-        for (text, mode, reason) in
-            [("00".repeat(32), 0o644, "others may read"), ("00".repeat(31), 0o600, "not 64"), (String::new(), 0o600, "not 64")]
-        {
+        for (text, mode, reason) in [
+            ("00".repeat(32), 0o644, "others may read"),
+            ("00".repeat(31), 0o600, "not 64"),
+            (String::new(), 0o600, "not 64"),
+        ] {
             fs::write(&path, text).unwrap();
             fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
             assert!(Generated::load_or_create(&path).unwrap_err().to_string().contains(reason));

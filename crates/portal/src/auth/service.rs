@@ -153,7 +153,9 @@ fn refusal(refused: &Decision) -> (StatusCode, String, Option<Duration>) {
             let text = format!("Too many wrong attempts; try again in {} s.", wait.as_secs() + 1);
             (StatusCode::TOO_MANY_REQUESTS, text, Some(*wait))
         }
-        Decision::Deny { wrong: true } => (StatusCode::UNAUTHORIZED, "That is not the password or token.".to_owned(), None),
+        Decision::Deny { wrong: true } => {
+            (StatusCode::UNAUTHORIZED, "That is not the password or token.".to_owned(), None)
+        }
         _ => (StatusCode::UNAUTHORIZED, "This needs the instance's token or password.".to_owned(), None),
     }
 }

@@ -32,7 +32,12 @@ pub enum Published {
 ///
 /// # Errors
 /// When the root's name does not fit into a Caddyfile, Caddy cannot be run or refuses, or a file cannot be written.
-pub fn publish(applications: &[Application], settings: &Settings, root: &Path, caddy: &Path) -> Result<Published, Error> {
+pub fn publish(
+    applications: &[Application],
+    settings: &Settings,
+    root: &Path,
+    caddy: &Path,
+) -> Result<Published, Error> {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/._-".contains(&byte);
     if !root.as_os_str().as_encoded_bytes().iter().all(|byte| plain(*byte)) {
         return Err(Error::UnquotablePath(root.to_owned()));
@@ -62,8 +67,7 @@ fn try_publish(text: &str, path: &Path, caddy: &Path) -> Result<(), Error> {
     let directory = path.parent().unwrap_or_else(|| Path::new("/"));
     fs::create_dir_all(directory).map_err(Error::file("create", directory))?;
     let cannot = || Error::file("publish", path);
-    let mut fresh =
-        tempfile::Builder::new().prefix(".Caddyfile-").tempfile_in(directory).map_err(cannot())?;
+    let mut fresh = tempfile::Builder::new().prefix(".Caddyfile-").tempfile_in(directory).map_err(cannot())?;
     fresh.write_all(text.as_bytes()).map_err(cannot())?;
     fresh.as_file().set_permissions(Permissions::from_mode(0o644)).map_err(cannot())?;
     fresh.as_file().sync_all().map_err(cannot())?;
@@ -83,7 +87,8 @@ fn validate(fresh: &Path, path: &Path, caddy: &Path) -> Result<(), Error> {
         return Ok(());
     }
     let said = String::from_utf8_lossy(&ran.stderr);
-    let errors: Vec<&str> = said.lines().filter(|line| !line.contains("\"level\":\"info\"") && !line.is_empty()).collect();
+    let errors: Vec<&str> =
+        said.lines().filter(|line| !line.contains("\"level\":\"info\"") && !line.is_empty()).collect();
     let last = errors[errors.len().saturating_sub(3)..].join("; ");
     Err(Error::CaddyRefused { path: path.to_owned(), said: last })
 }

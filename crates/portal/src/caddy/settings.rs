@@ -100,7 +100,10 @@ impl fmt::Display for Warning {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NoHttps(reason) => {
-                write!(formatter, "HTTPS is off although ENABLE_HTTPS asks for it: {reason}; `vast-boot cert check` says more")
+                write!(
+                    formatter,
+                    "HTTPS is off although ENABLE_HTTPS asks for it: {reason}; `vast-boot cert check` says more"
+                )
             }
             Self::NotUnderstood { name, value, instead } => {
                 write!(formatter, "{name}: {value:?} is not understood, {instead}")
