@@ -275,7 +275,7 @@ path = "/"
         for (from, to, expected) in [
             ("ref-arg =", "ref-arg2 =", "line 7: unknown field `ref-arg2`"),
             ("\"derivative\"", "\"derived\"", "line 4: unknown variant `derived`"),
-            ("internal = 7860", "internal = 78600", "line 17: "),
+            ("internal = 7860", "internal = 78600", "line 16: invalid value: integer `78600`"),
             ("linux/amd64", "amd64", "line 6: `amd64` is not a platform"),
             ("\"comfyui\"", "\"Comfy UI\"", "`name` must consist of"),
             ("parent = \"pytorch\"\n", "", "`parent` is needed"),

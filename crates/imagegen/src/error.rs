@@ -3,6 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
+use crate::digest::Digest;
 use crate::build::{BuildProblem, EngineError};
 use crate::definition::DefinitionError;
 use crate::digest::Digest;

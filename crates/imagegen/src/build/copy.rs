@@ -1,9 +1,9 @@
 //! What `COPY` and `ADD` put where: from sources and the image's tree to the entries of a layer, before anything is read.
 //!
 //! The rules are Docker's, with three differences, each for reproducible and harmless overlays:
-//! * a directory that exists in the image keeps its owner and mode, unless `--chown` or `--chmod` say otherwise (BuildKit
+//! * a directory that exists in the image keeps its owner and mode, unless `--chown` or `--chmod` say otherwise (`BuildKit`
 //!   gives `/root` and `/tmp` the modes of the checkout);
-//! * a directory over a link to a directory goes where the link points, as `tar` and `rsync` can do (BuildKit refuses);
+//! * a directory over a link to a directory goes where the link points, as `tar` and `rsync` can do (`BuildKit` refuses);
 //! * links that would climb above the image's root are refused.
 
 use std::collections::BTreeMap;
@@ -120,9 +120,9 @@ impl<'a> LayerPlan<'a> {
             _ => target,
         };
         if let Some(parent) = target.parent() {
-            self.make_directories(&parent.to_owned(), options);
+            self.make_directories(parent, options);
         }
-        self.put(origin, &real, item, &target, options)
+        self.put(origin, &real, &item, &target, options)
     }
 
     /// Puts bytes of the Dockerfile into the image, as one file.
@@ -137,7 +137,7 @@ impl<'a> LayerPlan<'a> {
         let into_directory = is_directory_name(destination) || self.tree.is_directory(&target);
         let target = if into_directory { target.join(name) } else { target };
         if let Some(parent) = target.parent() {
-            self.make_directories(&parent.to_owned(), options);
+            self.make_directories(parent, options);
         }
         let kind = ItemKind::File { size: bytes.len() as u64, content: Content::Bytes(bytes) };
         let item = Item { kind, metadata: Metadata::root_owned(0o644, self.epoch) };
@@ -219,10 +219,10 @@ impl<'a> LayerPlan<'a> {
                 continue;
             }
             if item.kind == ItemKind::Directory {
-                let place = self.directory_over(&source, target.join(&name), &item, options)?;
+                let place = self.directory_over(&source, &target.join(&name), &item, options)?;
                 self.copy_below(origin, top, &below, &place, options)?;
             } else {
-                self.put(origin, &source, item, &target.join(&name), options)?;
+                self.put(origin, &source, &item, &target.join(&name), options)?;
             }
         }
         Ok(())
@@ -232,11 +232,11 @@ impl<'a> LayerPlan<'a> {
     fn directory_over(
         &mut self,
         source: &Path,
-        target: PathBuf,
+        target: &Path,
         item: &Item,
         options: &CopyOptions,
     ) -> Result<PathBuf, BuildProblem> {
-        let real = self.resolve(&target)?;
+        let real = self.resolve(target)?;
         match self.tree.get(&real).map(|node| &node.kind) {
             Some(NodeKind::Directory) => {
                 if options.owner.is_some() || options.mode.is_some() {
@@ -250,7 +250,7 @@ impl<'a> LayerPlan<'a> {
             Some(_) => Err(in_the_way(source, &real, "it is no directory")),
             None => {
                 if let Some(parent) = real.parent() {
-                    self.make_directories(&parent.to_owned(), options);
+                    self.make_directories(parent, options);
                 }
                 self.add(real.clone(), item, options);
                 Ok(real)
@@ -263,7 +263,7 @@ impl<'a> LayerPlan<'a> {
         &mut self,
         origin: &dyn Origin,
         source: &Path,
-        item: Item,
+        item: &Item,
         target: &Path,
         options: &CopyOptions,
     ) -> Result<(), BuildProblem> {
@@ -280,11 +280,11 @@ impl<'a> LayerPlan<'a> {
         {
             return Err(BuildProblem::ClimbingLink { link: source.to_owned(), target: points_to.clone() });
         }
-        let target = self.make_way(source, &item, target.to_owned())?;
+        let target = self.make_way(source, item, target.to_owned())?;
         if origin.is_checkout() {
-            self.check_executable(source, &target, &item, options);
+            self.check_executable(source, &target, item, options);
         }
-        self.add(target, &item, options);
+        self.add(target, item, options);
         Ok(())
     }
 

@@ -74,8 +74,7 @@ impl Origin for Folder {
             };
             links += 1;
             if links > MAX_LINKS {
-                let why = "its links form a loop".to_owned();
-                return Err(BuildProblem::Unreachable { path: self.root.join(path), why });
+                return Err(unreadable(&self.root.join(path), rustix::io::Errno::LOOP.into()));
             }
             if target.is_absolute() {
                 return Err(self.leaves(path, &candidate, &target));

@@ -180,8 +180,8 @@ impl Native<'_> {
         let number = stage.stack.layers.len();
         let tree = stage.stack.tree(&context.cache).await.map_err(Box::new)?;
         let mut plan = LayerPlan::new(tree, number, context.options.epoch);
-        let content = format!("{}\n", inventory.hash).into_bytes();
-        plan.put_bytes(".env_hash", content, envhash::FILE, &self.copy_options())?;
+        let recorded = format!("{}\n", inventory.hash).into_bytes();
+        plan.put_bytes(".env_hash", recorded, envhash::FILE, &self.copy_options())?;
         let (entries, _) = plan.finish();
         self.push(stage, entries, None).await
     }
@@ -357,7 +357,7 @@ impl Native<'_> {
         let wanted: BTreeSet<ContentRef> = entries
             .iter()
             .filter_map(|(_, planned)| match &planned.kind {
-                ItemKind::File { content: Content::Layer(content), .. } => Some(*content),
+                ItemKind::File { content: Content::Layer(place), .. } => Some(*place),
                 _ => None,
             })
             .collect();

@@ -105,7 +105,8 @@ pub(super) fn select(origin: &dyn Origin, pattern: &str) -> Result<Vec<PathBuf>,
         }
         let glob = Glob::new(&text).map_err(|_| BuildProblem::BadPattern(pattern.to_owned()))?;
         for parent in found {
-            let real = origin.resolve(&parent)?;
+            // What a pattern matches on the way but cannot be entered holds nothing that it could match.
+            let Ok(real) = origin.resolve(&parent) else { continue };
             if !matches!(origin.item(&real)?, Some(Item { kind: ItemKind::Directory, .. })) {
                 continue;
             }
@@ -119,8 +120,9 @@ pub(super) fn select(origin: &dyn Origin, pattern: &str) -> Result<Vec<PathBuf>,
     }
     let mut kept = Vec::new();
     for path in found {
-        let real = origin.resolve(&path)?;
-        if origin.item(&real)?.is_some() {
+        let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { continue };
+        let Ok(real) = origin.resolve(parent) else { continue };
+        if origin.item(&real.join(name))?.is_some() {
             kept.push(path);
         }
     }

@@ -82,16 +82,16 @@ impl StackLayer {
     async fn index(&self, cache: &IndexCache) -> Result<LayerIndex, Error> {
         let digest = manifest::digest_of(&self.descriptor, &self.reference())?;
         let (blob, cache) = (self.open().await?, cache.clone());
-        let index = blocking(move || match cache.load(&digest) {
-            Some(index) => Ok(index),
-            None => {
-                let index = LayerIndex::read(blob)?;
-                // A cache that cannot be written costs the next build time, nothing else.
-                if let Err(error) = cache.store(&digest, &index) {
-                    tracing::debug!(%digest, %error, "cannot keep a layer's index");
-                }
-                Ok(index)
+        let index = blocking(move || {
+            if let Some(index) = cache.load(&digest) {
+                return Ok(index);
             }
+            let index = LayerIndex::read(blob)?;
+            // A cache that cannot be written costs the next build time, nothing else.
+            if let Err(error) = cache.store(&digest, &index) {
+                tracing::debug!(%digest, %error, "cannot keep a layer's index");
+            }
+            Ok(index)
         });
         index.await?.map_err(|error| self.failed(error))
     }
