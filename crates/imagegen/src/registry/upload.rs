@@ -1,0 +1,337 @@
+//! Writing blobs: present, mounted from another repository, or uploaded, in one piece or in chunks.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, Cursor};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Method, StatusCode};
+use oci_spec::image::Descriptor;
+use reqwest::{Response, Url};
+
+use super::attempts::{Attempts, Failure, Outcome};
+use super::auth::Access;
+use super::client::{Client, Request};
+use super::error::{Cause, RegistryError, message_of, status_text};
+use super::pump::Pump;
+use crate::Error;
+use crate::digest::Digest;
+use crate::sink::{BytesSent, Content};
+use crate::source::BlobReader;
+
+/// The size of a chunk where the registry does not want larger ones, in bytes. Six in parallel stay under 50 MB.
+const CHUNK_BYTES: u64 = 8 << 20;
+
+/// The time that a registry may take to store what has arrived completely, in stalls.
+const COMMIT_STALLS: u32 = 10;
+
+/// How long the registry may take to forget an upload.
+const CANCEL_PATIENCE: Duration = Duration::from_secs(5);
+
+const OCTETS: &str = "application/octet-stream";
+
+/// What a registry made of a request to mount a blob.
+#[derive(Debug)]
+pub(super) enum Mount {
+    Mounted,
+    /// It opened an upload instead, as it may (OCI distribution spec, "Mounting a blob from another repository").
+    Declined(Option<Session>),
+}
+
+/// A blob on its way.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Upload<'a> {
+    pub(super) client: &'a Client,
+    pub(super) access: &'a Access,
+    pub(super) descriptor: &'a Descriptor,
+    pub(super) digest: Digest,
+    /// The image, for messages.
+    pub(super) reference: &'a str,
+    /// Where uploads are noted until they are complete.
+    pub(super) sessions: &'a Sessions,
+}
+
+/// The uploads that were begun and not completed: interrupted ones, and those of a publication that failed elsewhere.
+#[derive(Debug, Default)]
+pub(super) struct Sessions {
+    open: Mutex<BTreeMap<u64, Url>>,
+    next: AtomicU64,
+}
+
+/// An upload, and its address as the registry gave it last.
+#[derive(Debug, Clone)]
+pub(super) struct Session {
+    number: u64,
+    url: Url,
+    /// The smallest chunk in bytes that the registry takes.
+    smallest_chunk: u64,
+}
+
+impl Sessions {
+    fn begin(&self, url: Url, smallest_chunk: u64) -> Session {
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        let mut session = Session { number, url: url.clone(), smallest_chunk };
+        self.moved(&mut session, url);
+        session
+    }
+
+    fn moved(&self, session: &mut Session, url: Url) {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner).insert(session.number, url.clone());
+        session.url = url;
+    }
+
+    fn completed(&self, session: &Session) {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner).remove(&session.number);
+    }
+
+    /// Tells the registry to forget all that are left, so that nothing of them stays. It may not listen.
+    pub(super) async fn cancel(&self, client: &Client, access: &Access) {
+        let open = std::mem::take(&mut *self.open.lock().unwrap_or_else(PoisonError::into_inner));
+        for url in open.into_values() {
+            let cancelling = client.send(access, Request::new(Method::DELETE, url));
+            let _ = tokio::time::timeout(CANCEL_PATIENCE, cancelling).await;
+        }
+    }
+}
+
+/// How a blob goes out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Manner {
+    /// One PUT.
+    Whole,
+    /// PATCH by PATCH, for registries or proxies that refuse the other.
+    Chunks,
+}
+
+impl Upload<'_> {
+    /// Asks the registry to take the blob over from its repository `from`.
+    pub(super) async fn mount(&self, from: &str) -> Result<Mount, Failure> {
+        let mut url = self.uploads_url()?;
+        url.query_pairs_mut().append_pair("mount", &self.digest.to_string()).append_pair("from", from);
+        let request = Request::new(Method::POST, url).header(http::header::CONTENT_LENGTH, 0);
+        let response = self.client.send(self.access, request).await?;
+        match response.status() {
+            StatusCode::CREATED => Ok(Mount::Mounted),
+            StatusCode::ACCEPTED => Ok(Mount::Declined(Some(self.begin(&response)?))),
+            // Registries that know no mounts answer as they please; an upload will show what is wrong.
+            _ => Ok(Mount::Declined(None)),
+        }
+    }
+
+    /// Uploads the blob until it is there: interrupted uploads are started again.
+    pub(super) async fn run(
+        &self,
+        content: Content<'_>,
+        session: Option<Session>,
+        manner: &mut Manner,
+        sent: BytesSent<'_>,
+    ) -> Result<(), Outcome> {
+        let mut attempts = Attempts::new(self.client, self.access);
+        let mut session = session;
+        loop {
+            let failure = match self.attempt(content, &mut session, manner, &mut attempts, sent).await {
+                Ok(()) => return Ok(()),
+                Err(failure) => failure,
+            };
+            attempts.next(failure).await?;
+        }
+    }
+
+    /// Leaves a session behind that is still good.
+    async fn attempt(
+        &self,
+        content: Content<'_>,
+        session: &mut Option<Session>,
+        manner: &mut Manner,
+        attempts: &mut Attempts<'_>,
+        sent: BytesSent<'_>,
+    ) -> Result<(), Failure> {
+        let mut current = match session.take() {
+            Some(session) => session,
+            None => {
+                let session = self.start().await?;
+                attempts.accepted();
+                session
+            }
+        };
+        if *manner == Manner::Whole {
+            let response = match self.put_whole(&current, content, sent).await {
+                Ok(response) => response,
+                Err(failure) => {
+                    // A token that ended says nothing about the upload.
+                    *session = matches!(failure, Failure::Challenged { .. }).then_some(current);
+                    return Err(failure);
+                }
+            };
+            let status = response.status();
+            if status.is_success() {
+                self.sessions.completed(&current);
+                return Ok(());
+            }
+            let body = self.client.read_body(&self.access.host, response, 64 << 10).await.unwrap_or_default();
+            if !wants_chunks(status, &body) {
+                return Err(self.refused(status, &body));
+            }
+            tracing::debug!(%status, host = self.access.host, "uploads in one piece are refused, sending chunks");
+            *manner = Manner::Chunks;
+            current = self.start().await?;
+        }
+        self.put_chunks(&mut current, content, sent).await?;
+        self.sessions.completed(&current);
+        Ok(())
+    }
+
+    fn uploads_url(&self) -> Result<Url, RegistryError> {
+        self.client.url(&self.access.host, &format!("{}/blobs/uploads/", self.access.repository))
+    }
+
+    async fn start(&self) -> Result<Session, Failure> {
+        let request = Request::new(Method::POST, self.uploads_url()?).header(http::header::CONTENT_LENGTH, 0);
+        let response = self.client.send(self.access, request).await?;
+        if response.status() != StatusCode::ACCEPTED {
+            return Err(self.client.unexpected(self.access, response).await);
+        }
+        self.begin(&response)
+    }
+
+    fn begin(&self, response: &Response) -> Result<Session, Failure> {
+        let smallest = response.headers().get("oci-chunk-min-length");
+        let smallest = smallest.and_then(|value| value.to_str().ok()?.parse().ok()).unwrap_or(0);
+        Ok(self.sessions.begin(Client::location(response, self.access)?, smallest))
+    }
+
+    async fn put_whole(
+        &self,
+        session: &Session,
+        content: Content<'_>,
+        sent: BytesSent<'_>,
+    ) -> Result<Response, Failure> {
+        let pump = Pump::start(self.open(content).await?, content.blame(self.reference));
+        let request = Request::new(Method::PUT, self.commit_url(session))
+            .header(http::header::CONTENT_TYPE, OCTETS)
+            .header(http::header::CONTENT_LENGTH, self.descriptor.size());
+        self.stream(request, pump, sent).await
+    }
+
+    async fn put_chunks(
+        &self,
+        session: &mut Session,
+        content: Content<'_>,
+        sent: BytesSent<'_>,
+    ) -> Result<(), Failure> {
+        let mut pump = Pump::start(self.open(content).await?, content.blame(self.reference));
+        let chunk_bytes = session.smallest_chunk.max(CHUNK_BYTES);
+        let mut from = 0;
+        loop {
+            let chunk = pump.collect(chunk_bytes).await?;
+            if chunk.is_empty() {
+                break;
+            }
+            let length = chunk.len() as u64;
+            let request = Request::new(Method::PATCH, session.url.clone())
+                .header(http::header::CONTENT_TYPE, OCTETS)
+                .header(http::header::CONTENT_RANGE, format!("{from}-{}", from + length - 1).as_str())
+                .header(http::header::CONTENT_LENGTH, length)
+                .body(chunk);
+            let response = self.client.send(self.access, request).await?;
+            if !response.status().is_success() {
+                return Err(self.client.unexpected(self.access, response).await);
+            }
+            self.sessions.moved(session, Client::location(&response, self.access)?);
+            from += length;
+            sent(from);
+        }
+        let request = Request::new(Method::PUT, self.commit_url(session)).header(http::header::CONTENT_LENGTH, 0);
+        let response = self.client.send(self.access, request).await?;
+        if response.status().is_success() {
+            return Ok(());
+        }
+        let status = response.status();
+        let body = self.client.read_body(&self.access.host, response, 64 << 10).await.unwrap_or_default();
+        Err(self.refused(status, &body))
+    }
+
+    /// Sends a streamed request, reports its progress, and gives up on it when there is none for too long.
+    async fn stream(&self, request: Request, pump: Pump, sent: BytesSent<'_>) -> Result<Response, Failure> {
+        let (body, mut progress, failed) = pump.into_body();
+        let stall = self.client.settings().stall;
+        let response = self.client.send(self.access, request.streamed(body));
+        tokio::pin!(response);
+        let mut total = 0;
+        let result = loop {
+            let patience = if total >= self.descriptor.size() { stall * COMMIT_STALLS } else { stall };
+            tokio::select! {
+                result = &mut response => break result,
+                Some(bytes) = progress.recv() => {
+                    total += bytes;
+                    sent(total);
+                }
+                () = tokio::time::sleep(patience) => {
+                    break Err(Failure::Cut { host: self.access.host.clone(), cause: self.client.stalled() });
+                }
+            }
+        };
+        // A connection that broke because there was nothing more to send did not fail by itself.
+        let failed = failed.lock().unwrap_or_else(PoisonError::into_inner).take();
+        match failed {
+            Some(error) => Err(Failure::Content(error)),
+            None => result,
+        }
+    }
+
+    fn commit_url(&self, session: &Session) -> Url {
+        // The session's own parameters (a state, a signature) stay.
+        let mut url = session.url.clone();
+        url.query_pairs_mut().append_pair("digest", &self.digest.to_string());
+        url
+    }
+
+    /// Opens the content from its start.
+    async fn open(&self, content: Content<'_>) -> Result<BlobReader, Failure> {
+        match content {
+            Content::Bytes(bytes) => Ok(Box::new(Cursor::new(Bytes::copy_from_slice(bytes)))),
+            Content::Source(source) => source.open_blob(self.descriptor).await.map_err(Failure::Content),
+            Content::File(path) => {
+                let failed = |source| Failure::Content(Error::File { action: "read", path: path.to_owned(), source });
+                let file = File::open(path).map_err(failed)?;
+                let length = file.metadata().map_err(failed)?.len();
+                if length != self.descriptor.size() {
+                    let why = format!("it has {length} bytes where {} are to be sent", self.descriptor.size());
+                    return Err(failed(io::Error::new(io::ErrorKind::InvalidData, why)));
+                }
+                Ok(Box::new(file))
+            }
+        }
+    }
+
+    fn refused(&self, status: StatusCode, body: &[u8]) -> Failure {
+        let message = message_of(body);
+        if status == StatusCode::NOT_FOUND {
+            // The registry lost the upload, for example in a restart.
+            let cause =
+                Cause::new(format!("the upload is gone{}{message}", if message.is_empty() { "" } else { ": " }));
+            return Failure::Cut { host: self.access.host.clone(), cause };
+        }
+        Failure::Final(RegistryError::Answer { host: self.access.host.clone(), status: status_text(status), message })
+    }
+}
+
+/// Whether the refusal of an upload in one piece is one of the manner, not of the content.
+fn wants_chunks(status: StatusCode, body: &[u8]) -> bool {
+    match status {
+        StatusCode::BAD_REQUEST => {
+            let body = String::from_utf8_lossy(body);
+            !body.contains("DIGEST_INVALID") && !body.contains("SIZE_INVALID")
+        }
+        StatusCode::METHOD_NOT_ALLOWED
+        | StatusCode::LENGTH_REQUIRED
+        | StatusCode::PAYLOAD_TOO_LARGE
+        | StatusCode::UNSUPPORTED_MEDIA_TYPE
+        | StatusCode::RANGE_NOT_SATISFIABLE
+        | StatusCode::NOT_IMPLEMENTED => true,
+        _ => false,
+    }
+}
