@@ -164,9 +164,9 @@ impl Journal {
             running: None,
             complaint: None,
         };
-        let prepared = [&journal.log, &journal.current].into_iter().try_for_each(|file| {
-            file.parent().map_or(Ok(()), files::directory)
-        });
+        let prepared = [&journal.log, &journal.current]
+            .into_iter()
+            .try_for_each(|file| file.parent().map_or(Ok(()), files::directory));
         let trimmed = [&journal.log, &journal.failures].into_iter().try_for_each(|file| trim(file));
         journal.note(prepared.and(trimmed));
         journal.publish();
@@ -307,7 +307,10 @@ mod tests {
         let (_guard, root, mut journal) = journal();
         journal.begin("10-prep-env.sh", "built-in");
         let seen = read(&root).unwrap().unwrap();
-        assert_eq!((seen.instance.as_str(), seen.phase, seen.stages[0].outcome), ("C.12", Phase::Booting, Outcome::Running));
+        assert_eq!(
+            (seen.instance.as_str(), seen.phase, seen.stages[0].outcome),
+            ("C.12", Phase::Booting, Outcome::Running)
+        );
         assert!(!root.join(LOG).exists());
         journal.end(Outcome::Failed, Some("no".to_owned()));
         let log = fs::read_to_string(root.join(LOG)).unwrap();
@@ -317,7 +320,10 @@ mod tests {
         assert_eq!((&line["outcome"], &line["message"]), (&"failed".into(), &"no".into()));
         journal.finish(143);
         let seen = read(&root).unwrap().unwrap();
-        assert_eq!((seen.phase, seen.exit_code, seen.stages), (Phase::Ended, Some(143), journal.record().stages.clone()));
+        assert_eq!(
+            (seen.phase, seen.exit_code, seen.stages),
+            (Phase::Ended, Some(143), journal.record().stages.clone())
+        );
         assert!(!root.join(FAILURES).exists());
     }
 

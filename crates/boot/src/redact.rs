@@ -70,7 +70,15 @@ mod tests {
 
     #[test]
     fn names_of_secrets_are_told_from_others() {
-        for name in ["OPEN_BUTTON_TOKEN", "WEB_PASSWORD", "AWS_SECRET_ACCESS_KEY", "CONTAINER_API_KEY", "jupyter_token", "KEY", "GITHUB_PAT"] {
+        for name in [
+            "OPEN_BUTTON_TOKEN",
+            "WEB_PASSWORD",
+            "AWS_SECRET_ACCESS_KEY",
+            "CONTAINER_API_KEY",
+            "jupyter_token",
+            "KEY",
+            "GITHUB_PAT",
+        ] {
             assert!(is_secret(name), "{name}");
         }
         for name in ["PATH", "PWD", "AUTH_EXCLUDE", "ENABLE_AUTH", "KEYBOARD", "PORTAL_CONFIG"] {
@@ -80,8 +88,9 @@ mod tests {
 
     #[test]
     fn a_longer_secret_goes_whole_and_short_words_stay() {
-        let env: Environment =
-            [("A_TOKEN", "abcdef"), ("B_TOKEN", "abcdef-ghi"), ("C_TOKEN", "true"), ("D_TOKEN", "")].into_iter().collect();
+        let env: Environment = [("A_TOKEN", "abcdef"), ("B_TOKEN", "abcdef-ghi"), ("C_TOKEN", "true"), ("D_TOKEN", "")]
+            .into_iter()
+            .collect();
         assert_eq!(Redactor::new(&env).redact("abcdef-ghi abcdef true"), "*** *** true");
     }
 

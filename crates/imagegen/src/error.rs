@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use crate::digest::Digest;
 use crate::build::{BuildProblem, EngineError};
 use crate::definition::DefinitionError;
+use crate::digest::Digest;
 use crate::dockerfile::{Location, Problem};
 use crate::layer::LayerError;
 use crate::platform::Platform;
@@ -166,6 +167,7 @@ impl Error {
                 existing.first().map(|platform| format!("choose another image, or build for --platform {platform}"))
             }
             Self::OtherDigest { .. } => Some("leave the digest out of the name that is written".to_owned()),
+            Self::Dockerfile { problem, .. } => problem.hint(),
             Self::NotWritable { .. } => Some("write to a registry, oci: or oci-archive:".to_owned()),
             Self::Dockerfile { problem, .. } => problem.hint(),
             Self::Instruction { problem, .. } => problem.hint(),

@@ -4,5 +4,9 @@ pub mod caddy;
 pub mod certificate;
 pub mod env_vars;
 mod error;
+pub mod logs;
+pub mod metrics;
+pub mod supervisor;
+pub mod web;
 
 pub use error::Error;

@@ -16,10 +16,7 @@ use vast_tests::stand_in;
 
 use self::steps::Steps;
 use crate::tools::{Group, Tools};
-use crate::tools::{Group, Tools};
 use crate::workspace::Workspace;
-use crate::workspace::Workspace;
-use crate::{Verdict, dist};
 use crate::{Verdict, dist};
 
 /// Where the demo's ports are published: the platform's ports of the portal, Jupyter and `hello`.
@@ -84,7 +81,7 @@ fn publish(steps: &mut Steps, builder: &Builder, registry: &Registry, root: &Pat
 }
 
 fn compile(workspace: &Workspace, dev: bool) -> Result<PathBuf> {
-    let kind = if dev { dist::Args::dev(dist::Scope::Binaries) } else { dist::Args::release() };
+    let kind = if dev { dist::Args::dev() } else { dist::Args::release() };
     let folder = dist::binaries(workspace, &kind)?;
     for name in INSTANCE_TOOLS {
         ensure!(folder.join(name).exists(), "{} was not built", folder.join(name).display());

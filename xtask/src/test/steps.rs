@@ -41,6 +41,8 @@ pub(crate) const STEPS: &[Step] = &[
         .needs(&[Group::Lint], &[]),
     step("licences", "licences, bans and sources of the dependencies", licences).needs(&[], &[Tool::Deny]),
     step("clippy", "no warnings from the compiler and clippy", clippy),
+    step("fuzz", "the fuzz targets, a workspace of their own, compile without warnings", fuzz)
+        .needs(&[Group::Compilers], &[]),
     step("docs", "the documentation builds without warnings", docs),
     step(TESTS, "unit and integration tests", tests).needs(&[Group::Services], &[Tool::Nextest]),
     step("doctests", "the examples of the documentation", doctests),
@@ -82,6 +84,16 @@ fn clippy(context: &Context<'_>) -> Result<Counts> {
     cargo(context, &["clippy", "--workspace", "--all-targets", "--", "--deny=warnings"])
 }
 
+/// The target folder is that of the workspace: what is compiled alike is compiled once.
+fn fuzz(context: &Context<'_>) -> Result<Counts> {
+    let package = ["--manifest-path", "fuzz/Cargo.toml"];
+    let target = context.workspace.target("");
+    let format = process::succeeds(context.workspace.cargo().arg("fmt").args(package).arg("--check"))?;
+    let mut clippy = context.workspace.cargo();
+    clippy.arg("clippy").args(package).arg("--target-dir").arg(target).args(["--", "--deny=warnings"]);
+    Ok(Counts::gate(format && process::succeeds(&mut clippy)?))
+}
+
 fn docs(context: &Context<'_>) -> Result<Counts> {
     let mut command = context.workspace.cargo();
     command.env("RUSTDOCFLAGS", "--deny=warnings").args(["doc", "--workspace", "--no-deps"]);
@@ -106,7 +118,7 @@ fn release(context: &Context<'_>) -> Result<Counts> {
 
 /// Runs on the binaries of the development profile: stripped, they are what the tests expect in `target/dist-dev/bin`.
 fn end_to_end(context: &Context<'_>) -> Result<Counts> {
-    dist::run(context.workspace, &dist::Args::dev(context.scope))?;
+    dist::run(context.workspace, &dist::Args::dev().within(context.scope))?;
     match context.scope {
         Scope::Binaries => nextest(context, &["--package=vast-tests"]),
         Scope::Workspace => nextest(context, &["--workspace", "--filterset=package(vast-tests)"]),
