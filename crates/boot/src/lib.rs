@@ -1,1 +1,21 @@
 //! The boot sequence of a Vast.ai container: stages, environment, supervision and journal.
+
+pub mod cancel;
+pub mod console;
+pub mod env_vars;
+pub mod environment;
+pub mod error;
+pub mod fetch;
+pub mod files;
+pub mod flags;
+pub mod init;
+pub mod journal;
+pub mod plan;
+pub mod process;
+pub mod quote;
+pub mod redact;
+pub mod root;
+pub mod sequence;
+pub mod shell;
+pub mod stage;
+pub mod supervisor;

@@ -3,6 +3,12 @@
 use std::io;
 use std::path::PathBuf;
 
+use crate::digest::Digest;
+use crate::dockerfile::{Location, Problem};
+use crate::platform::Platform;
+use crate::reference::ParseReferenceError;
+use crate::registry::RegistryError;
+
 /// What can fail in building, publishing and reading images.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -18,12 +24,121 @@ pub enum Error {
         #[source]
         source: io::Error,
     },
+
+    // References, sources and sinks.
+    /// Text that is not an image reference.
+    #[error(transparent)]
+    Reference(#[from] ParseReferenceError),
+    /// A registry did not do what it was asked to.
+    #[error("cannot {action} `{reference}`")]
+    Registry {
+        /// `read`, `write to`, ….
+        action: &'static str,
+        /// The image.
+        reference: String,
+        /// The cause.
+        #[source]
+        source: Box<RegistryError>,
+    },
+    /// The transport can be read but not written.
+    #[error("cannot write `{reference}`: {reason}")]
+    NotWritable {
+        /// The image.
+        reference: String,
+        /// Why.
+        reason: &'static str,
+    },
+    /// A layout or an archive has no image of this name.
+    #[error("`{reference}` does not exist: {reason}")]
+    NoImage {
+        /// The image.
+        reference: String,
+        /// What was looked for, and what there is instead.
+        reason: String,
+    },
+    /// The image exists, but not for this platform.
+    #[error("`{reference}` has no image for {wanted}; {}", existing_platforms(existing))]
+    NoPlatform {
+        /// The image.
+        reference: String,
+        /// The platform asked for.
+        wanted: Platform,
+        /// Those that exist.
+        existing: Vec<Platform>,
+    },
+    /// A manifest, index or configuration that cannot be understood.
+    #[error("the {what} of `{reference}` cannot be used")]
+    Malformed {
+        /// `manifest`, `index`, `configuration`, ….
+        what: &'static str,
+        /// The image.
+        reference: String,
+        /// The cause.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// Content that is not what its digest or size promised, or could not be read to its end.
+    #[error("cannot read `{reference}`")]
+    Content {
+        /// The image.
+        reference: String,
+        /// The cause.
+        #[source]
+        source: io::Error,
+    },
+    /// The name has a digest, and the image another one.
+    #[error("`{reference}` cannot name this image, whose digest is {actual}")]
+    OtherDigest {
+        /// The name.
+        reference: String,
+        /// The image's digest.
+        actual: Digest,
+    },
+    /// The work was abandoned because the program is ending.
+    #[error("the work was interrupted")]
+    Interrupted,
+    // dockerfile
+    /// A Dockerfile that cannot be parsed.
+    #[error("{at}: {problem}")]
+    Dockerfile {
+        /// Where.
+        at: Location,
+        /// What is wrong there.
+        problem: Problem,
+    },
 }
 
 impl Error {
     /// What the user can do about it, where there is something.
     #[must_use]
     pub fn hint(&self) -> Option<String> {
-        None
+        match self {
+            Self::Reference(error) => error.hint(),
+            Self::Registry { source, .. } => source.hint(),
+            Self::NoPlatform { existing, .. } => {
+                existing.first().map(|platform| format!("choose another image, or build for --platform {platform}"))
+            }
+            Self::OtherDigest { .. } => Some("leave the digest out of the name that is written".to_owned()),
+            Self::Dockerfile { problem, .. } => problem.hint(),
+            Self::NotWritable { .. } => Some("write to a registry, oci: or oci-archive:".to_owned()),
+            _ => None,
+        }
     }
+
+    /// The error behind a failed read of a blob: the source's own where it passed one through [`io::Error`].
+    #[must_use]
+    pub fn from_read(error: io::Error, reference: &str) -> Self {
+        match error.downcast::<Self>() {
+            Ok(inner) => inner,
+            Err(source) => Self::Content { reference: reference.to_owned(), source },
+        }
+    }
+}
+
+fn existing_platforms(existing: &[Platform]) -> String {
+    if existing.is_empty() {
+        return "it has none at all".to_owned();
+    }
+    let names: Vec<String> = existing.iter().map(Platform::to_string).collect();
+    format!("it has {}", names.join(", "))
 }

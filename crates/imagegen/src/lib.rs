@@ -1,9 +1,20 @@
 //! Builds, publishes, inspects and verifies OCI images, reproducibly and without a daemon.
 
 pub mod digest;
+pub mod dockerfile;
 mod error;
+pub mod layer;
 pub mod platform;
 pub mod sink;
 pub mod source;
+
+pub mod archive;
+pub mod env_vars;
+pub mod layout;
+pub mod manifest;
+pub mod publish;
+pub mod reference;
+pub mod registry;
+pub mod transport;
 
 pub use error::Error;

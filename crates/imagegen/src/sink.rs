@@ -1,5 +1,6 @@
 //! Where images are written to: a registry, an OCI layout or an archive. Names appear last, when all they name is there.
 
+use std::fmt;
 use std::path::Path;
 
 use async_trait::async_trait;
@@ -8,10 +9,44 @@ use oci_spec::image::Descriptor;
 use crate::Error;
 use crate::source::{ImageSource, RawManifest};
 
-/// Told how many bytes of a blob have gone out, for progress bars.
+/// Told how many bytes of a blob have gone out so far, for progress bars. An upload that starts again counts from nothing again.
 pub type BytesSent<'a> = &'a (dyn Fn(u64) + Sync);
 
+/// Where a blob's bytes come from. All three can be read again, so an interrupted upload can be.
+#[derive(Clone, Copy)]
+pub enum Content<'a> {
+    /// Bytes in memory: configurations, small records.
+    Bytes(&'a [u8]),
+    /// A file: a layer that was just built.
+    File(&'a Path),
+    /// Another image's source: a layer of the base.
+    Source(&'a dyn ImageSource),
+}
+
+impl fmt::Debug for Content<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Bytes(bytes) => write!(f, "Bytes({})", bytes.len()),
+            Self::File(path) => f.debug_tuple("File").field(path).finish(),
+            Self::Source(source) => f.debug_tuple("Source").field(&source.reference()).finish(),
+        }
+    }
+}
+
+/// What it took to have a blob in a sink.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Placed {
+    /// It was there.
+    Present,
+    /// The registry took it over from another of its repositories.
+    Mounted,
+    /// Its bytes were written.
+    Written,
+}
+
 /// A place that takes an image's blobs and manifests, and at last its name.
+///
+/// What was put but never named may disappear again when the sink is dropped.
 #[async_trait]
 pub trait ImageSink: Send + Sync {
     /// The reference as the user would write it, for messages.
@@ -20,16 +55,14 @@ pub trait ImageSink: Send + Sync {
     /// Whether the blob is there already.
     async fn has_blob(&self, descriptor: &Descriptor) -> Result<bool, Error>;
 
-    /// Writes the blob in `file` as `descriptor`, streaming; a reader never finds it half-written under its digest.
-    async fn put_blob_file(&self, descriptor: &Descriptor, file: &Path, sent: BytesSent<'_>) -> Result<(), Error>;
-
-    /// Takes a blob over from `source`: without moving it where both allow that, else streaming.
-    async fn put_blob_from(
+    /// Makes sure that the blob is there: without moving it where that is possible, else streaming it from `content`.
+    /// A reader never finds it half-written under its digest.
+    async fn put_blob(
         &self,
         descriptor: &Descriptor,
-        source: &dyn ImageSource,
+        content: Content<'_>,
         sent: BytesSent<'_>,
-    ) -> Result<(), Error>;
+    ) -> Result<Placed, Error>;
 
     /// Writes a manifest under its digest. All that it names must be there already.
     async fn put_manifest(&self, manifest: &RawManifest) -> Result<(), Error>;

@@ -42,6 +42,15 @@ pub struct Image {
 /// The content of a blob. Reading fails at the end if digest or size are not those of its descriptor.
 pub type BlobReader = Box<dyn Read + Send>;
 
+/// The repository of a registry that a source reads from: a sink in the same registry mounts blobs instead of moving them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Origin {
+    /// The host (and port) that answers for the registry.
+    pub api_host: String,
+    /// The repository.
+    pub repository: String,
+}
+
 /// A place that holds one named image (perhaps for several platforms) and its blobs.
 #[async_trait]
 pub trait ImageSource: Send + Sync {
@@ -51,12 +60,27 @@ pub trait ImageSource: Send + Sync {
     /// The top manifest: of an index where the name has one, else of the image.
     async fn top(&self) -> Result<RawManifest, Error>;
 
+    /// A manifest that an index names, verified against its descriptor.
+    async fn manifest(&self, descriptor: &Descriptor) -> Result<RawManifest, Error>;
+
     /// The image for `platform`.
     ///
     /// # Errors
-    /// Where there is none, [`Error`] names the platforms that exist.
-    async fn image(&self, platform: &Platform) -> Result<Image, Error>;
+    /// Where there is none, [`Error::NoPlatform`] names the platforms that exist.
+    async fn image(&self, platform: &Platform) -> Result<Image, Error> {
+        crate::manifest::select(self, platform).await
+    }
+
+    /// The size in bytes that the source has stored for a blob, without reading it; `None` where it lacks the blob.
+    async fn blob_size(&self, descriptor: &Descriptor) -> Result<Option<u64>, Error>;
 
     /// Opens a blob for blocking reads (call it from a blocking thread), verified against its descriptor as it is read.
+    ///
+    /// Nothing is fetched before the first read, so any number of blobs may be open at once.
     async fn open_blob(&self, descriptor: &Descriptor) -> Result<BlobReader, Error>;
+
+    /// Where in a registry the blobs are, if they are in one.
+    fn origin(&self) -> Option<Origin> {
+        None
+    }
 }

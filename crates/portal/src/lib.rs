@@ -1,1 +1,12 @@
-//! The Instance Portal: Caddyfile rendering, request authentication and the web application.
+//! The Instance Portal.
+pub mod auth;
+pub mod caddy;
+pub mod certificate;
+pub mod env_vars;
+mod error;
+pub mod logs;
+pub mod metrics;
+pub mod supervisor;
+pub mod web;
+
+pub use error::Error;

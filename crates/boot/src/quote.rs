@@ -1,0 +1,145 @@
+//! Assignments that bash, dash and PAM's reader of `/etc/environment` take for the same value.
+//!
+//! PAM (`pam_env`, Linux-PAM) reads line by line: `NAME=value`, with one pair of surrounding quotes removed and no escapes. So an
+//! ordinary value is written in plain double or single quotes, which all three read alike. A value with a newline would show PAM a
+//! second line, which may look like another variable; such a value is written on one line through `printf`, which only shells resolve.
+
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+
+use crate::environment::is_identifier;
+
+/// Names that a shell keeps for itself: read-only, or with a value of the shell's own whatever is assigned, or (`IFS`, `OPTIND`,
+/// `PWD`) changing how the shell that sources them works.
+const SHELL_NAMES: [&str; 26] = [
+    "_",
+    "BASHOPTS",
+    "BASHPID",
+    "BASH_ARGC",
+    "BASH_ARGV",
+    "BASH_ARGV0",
+    "BASH_LINENO",
+    "BASH_SOURCE",
+    "BASH_VERSINFO",
+    "DIRSTACK",
+    "EPOCHREALTIME",
+    "EPOCHSECONDS",
+    "EUID",
+    "FUNCNAME",
+    "GROUPS",
+    "HISTCMD",
+    "IFS",
+    "LINENO",
+    "OLDPWD",
+    "OPTIND",
+    "PPID",
+    "PWD",
+    "RANDOM",
+    "SECONDS",
+    "SHELLOPTS",
+    "UID",
+];
+
+/// Whether sourcing an assignment to `name` gives the value back and leaves the shell as it was.
+#[must_use]
+pub fn is_assignable(name: &OsStr) -> bool {
+    is_identifier(name) && name.to_str().is_some_and(|name| !SHELL_NAMES.contains(&name) && name != "SRANDOM")
+}
+
+/// `NAME=value` on one line, quoted so that sourcing it gives back the exact bytes.
+///
+/// ```
+/// use vast_boot::quote::assignment;
+/// assert_eq!(assignment("A".as_ref(), "plain text".as_ref()), b"A=\"plain text\"");
+/// assert_eq!(assignment("A".as_ref(), "$5 `x`".as_ref()), b"A='$5 `x`'");
+/// ```
+#[must_use]
+pub fn assignment(name: &OsStr, value: &OsStr) -> Vec<u8> {
+    let mut line = name.as_bytes().to_vec();
+    line.push(b'=');
+    let value = value.as_bytes();
+    let has = |wanted: &[u8]| value.iter().any(|byte| wanted.contains(byte));
+    if has(b"\n") {
+        // The dot keeps trailing newlines, which a command substitution would drop; `%.` takes it off again.
+        line.extend_from_slice(b"$(printf %b. ");
+        single_quoted_escapes(value, &mut line);
+        line.extend_from_slice(b"); ");
+        line.extend_from_slice(name.as_bytes());
+        line.extend_from_slice(b"=${");
+        line.extend_from_slice(name.as_bytes());
+        line.extend_from_slice(b"%.}");
+    } else if !has(b"\"$`\\") {
+        quoted(b'"', value, &mut line);
+    } else if !has(b"'") {
+        quoted(b'\'', value, &mut line);
+    } else {
+        line.push(b'"');
+        for &byte in value {
+            if b"\"$`\\".contains(&byte) {
+                line.push(b'\\');
+            }
+            line.push(byte);
+        }
+        line.push(b'"');
+    }
+    line
+}
+
+fn quoted(quote: u8, value: &[u8], line: &mut Vec<u8>) {
+    line.push(quote);
+    line.extend_from_slice(value);
+    line.push(quote);
+}
+
+/// `value` as a single-quoted argument of `printf %b`.
+fn single_quoted_escapes(value: &[u8], line: &mut Vec<u8>) {
+    line.push(b'\'');
+    for &byte in value {
+        match byte {
+            b'\n' => line.extend_from_slice(b"\\n"),
+            b'\\' => line.extend_from_slice(b"\\\\"),
+            b'\'' => line.extend_from_slice(b"'\\''"),
+            other => line.push(other),
+        }
+    }
+    line.push(b'\'');
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn written(value: &str) -> String {
+        String::from_utf8(assignment("A".as_ref(), value.as_ref())).unwrap()
+    }
+
+    #[test]
+    fn ordinary_values_have_one_pair_of_quotes_and_no_escapes() {
+        for (value, expected) in [
+            ("", r#"A="""#),
+            ("a b", r#"A="a b""#),
+            ("it's", r#"A="it's""#),
+            ("#x", r##"A="#x""##),
+            ("say \"hi\"", r#"A='say "hi"'"#),
+            ("C:\\x $y", r"A='C:\x $y'"),
+            ("it's $5", r#"A="it's \$5""#),
+        ] {
+            assert_eq!(written(value), expected, "{value:?}");
+        }
+    }
+
+    #[test]
+    fn a_value_with_newlines_stays_on_one_line() {
+        assert_eq!(written("a\nPATH=/evil\n"), r"A=$(printf %b. 'a\nPATH=/evil\n'); A=${A%.}");
+    }
+
+    #[test]
+    fn names_of_the_shell_are_not_assignable() {
+        for name in ["_", "UID", "EUID", "PPID", "SHELLOPTS", "BASHOPTS", "1A", "A-B", "", "BASH_FUNC_x%%"] {
+            assert!(!is_assignable(name.as_ref()), "{name}");
+        }
+        for name in ["PATH", "_A", "a1", "LC_ALL"] {
+            assert!(is_assignable(name.as_ref()), "{name}");
+        }
+    }
+}

@@ -1,0 +1,7 @@
+//! `vast-envhash` against the recipe with the real tools, on this machine and on built roots.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a failed expectation is a failed test")]
+
+mod agreement;
+mod command_line;
+mod fixture;
+mod skeleton;

@@ -1,0 +1,69 @@
+//! Taking the inventory of a root.
+
+use std::path::{Path, PathBuf};
+
+use crate::dpkg::{self, Database};
+use crate::error::Error;
+use crate::inventory::{Apt, Inventory};
+use crate::root::Root;
+use crate::{system, venv};
+
+/// What the caller knows that the files do not say.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Options {
+    /// The root is the running system: its kernel is asked for the machine, and where the files leave the interpreter of
+    /// an environment uncertain, the interpreter is asked. `false`: nothing from the root is run.
+    pub live: bool,
+    /// `platform.machine()` of the root, such as `aarch64`, where the caller knows it (from an image's configuration).
+    /// `None`: from the root's package database and programs.
+    pub machine: Option<String>,
+    /// The home directory of the user who runs the interpreters, for Python's user site (only environments that include
+    /// the system's packages, and conda's, look there). `None`: that of the root's user 0.
+    pub home: Option<PathBuf>,
+}
+
+/// Takes the inventory of the environment below `root`, and its hash.
+///
+/// # Errors
+/// [`Error`], naming the path inside the root, where something that counts cannot be read or understood.
+pub fn hash(root: &Path, options: &Options) -> Result<Inventory, Error> {
+    let root = Root::open(root)?;
+    let mut notes = Vec::new();
+    let database = Database::read(&root)?;
+    let machine = machine(&root, &database, options, &mut notes);
+    let native = database.architecture().or_else(|| system::architecture_of_machine(&machine)).unwrap_or_default();
+    let packages = database.installed(native).into_iter().filter(dpkg::counts).collect();
+    let home = options.home.clone().map_or_else(|| home_of_root(&root), |home| Ok(Some(home)))?;
+    let context = venv::Context { root: &root, database: &database, live: options.live, home: home.as_deref() };
+    let venvs = venv::read_all(context, &mut notes)?;
+    Ok(Inventory::new(system::read(&root, machine)?, Apt::new(packages), venvs, notes))
+}
+
+fn machine(root: &Root, database: &Database, options: &Options, notes: &mut Vec<String>) -> String {
+    if let Some(machine) = &options.machine {
+        return machine.clone();
+    }
+    if options.live {
+        return system::running_machine();
+    }
+    let stated = database.architecture().and_then(system::machine_of_architecture);
+    stated.or_else(|| system::machine_of_programs(root)).map_or_else(
+        || {
+            let machine = system::running_machine();
+            notes.push(format!("nothing in the root tells its machine; taken for {machine}, as this system is"));
+            machine
+        },
+        str::to_owned,
+    )
+}
+
+/// The home directory of user 0: `root:x:0:0:root:/root:/bin/bash`.
+fn home_of_root(root: &Root) -> Result<Option<PathBuf>, Error> {
+    let text = root.read_if_there(Path::new("/etc/passwd"))?.unwrap_or_default();
+    let text = String::from_utf8_lossy(&text);
+    let home = text.lines().find_map(|line| {
+        let fields: Vec<_> = line.split(':').collect();
+        (fields.len() >= 6 && fields[2] == "0").then(|| fields[5].to_owned())
+    });
+    Ok(home.map(PathBuf::from))
+}

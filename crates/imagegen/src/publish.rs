@@ -1,0 +1,183 @@
+//! Publishing: blobs in parallel, then manifests, then the name; and copying, which publishes what a source has.
+
+use std::collections::BTreeSet;
+
+use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
+use oci_spec::image::{Descriptor, ImageManifest};
+
+use crate::Error;
+use crate::digest::Digest;
+use crate::manifest::{Manifest, is_image, is_index, malformed};
+use crate::sink::{Content, ImageSink, Placed};
+use crate::source::{ImageSource, RawManifest};
+
+/// How many blobs are on their way at once where nothing else is asked for.
+pub const DEFAULT_PARALLEL: usize = 6;
+
+/// How deep indexes may name indexes. Nobody nests them more than once; a hostile one would go on for ever.
+const MAX_DEPTH: usize = 4;
+
+/// A blob and where its bytes are.
+#[derive(Debug, Clone)]
+pub struct Blob<'a> {
+    /// Digest, size and media type.
+    pub descriptor: Descriptor,
+    /// The bytes.
+    pub content: Content<'a>,
+}
+
+/// All that a name is to stand for: the blobs, and the manifests from the innermost to the one that is named.
+#[derive(Debug, Default)]
+pub struct Publication<'a> {
+    /// Configurations, layers, records. A blob that occurs twice is put once.
+    pub blobs: Vec<Blob<'a>>,
+    /// Each after those that it names; the last one gets the name.
+    pub manifests: Vec<RawManifest>,
+}
+
+/// What happens to a blob.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Event {
+    /// Its turn has come.
+    Started,
+    /// So many bytes have gone out so far.
+    Sent(u64),
+    /// It is there.
+    Done(Placed),
+}
+
+/// Watches a publication, for progress bars.
+pub trait Progress: Sync {
+    /// Something happened to a blob.
+    fn blob(&self, descriptor: &Descriptor, event: Event);
+}
+
+/// Watches nothing.
+impl Progress for () {
+    fn blob(&self, _: &Descriptor, _: Event) {}
+}
+
+/// What a publication did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Published {
+    /// The digest that the name stands for now.
+    pub digest: Digest,
+    /// Blobs that were there already.
+    pub present: usize,
+    /// Blobs that the registry took over from another of its repositories.
+    pub mounted: usize,
+    /// Blobs whose bytes were written, and how many bytes those were.
+    pub written: usize,
+    /// Their size together.
+    pub written_bytes: u64,
+}
+
+/// Puts everything into `sink`, at most `parallel` blobs at once, and names it last.
+///
+/// # Errors
+/// The first failure; then nothing was named.
+pub async fn publish(
+    publication: &Publication<'_>,
+    sink: &dyn ImageSink,
+    parallel: usize,
+    progress: &dyn Progress,
+) -> Result<Published, Error> {
+    let Some(named) = publication.manifests.last() else {
+        return Err(malformed("publication", &sink.reference(), "it has no manifest"));
+    };
+    let mut seen = BTreeSet::new();
+    let blobs = publication.blobs.iter().filter(|blob| seen.insert(blob.descriptor.digest().to_string()));
+    let mut published = Published { digest: named.digest(), present: 0, mounted: 0, written: 0, written_bytes: 0 };
+    // Boxed one by one: the compiler cannot prove nested futures of borrowed blobs to be `Send` otherwise.
+    let placings: Vec<_> = blobs.map(|blob| Box::pin(place(blob, sink, progress))).collect();
+    let placed: Vec<(Placed, u64)> = stream::iter(placings).buffer_unordered(parallel.max(1)).try_collect().await?;
+    for (placed, size_bytes) in placed {
+        match placed {
+            Placed::Present => published.present += 1,
+            Placed::Mounted => published.mounted += 1,
+            Placed::Written => {
+                published.written += 1;
+                published.written_bytes += size_bytes;
+            }
+        }
+    }
+    for manifest in &publication.manifests {
+        sink.put_manifest(manifest).await?;
+    }
+    sink.name(named).await?;
+    Ok(published)
+}
+
+async fn place(blob: &Blob<'_>, sink: &dyn ImageSink, progress: &dyn Progress) -> Result<(Placed, u64), Error> {
+    let descriptor = &blob.descriptor;
+    progress.blob(descriptor, Event::Started);
+    let sent = |bytes| progress.blob(descriptor, Event::Sent(bytes));
+    let placed = sink.put_blob(descriptor, blob.content, &sent).await?;
+    progress.blob(descriptor, Event::Done(placed));
+    Ok((placed, descriptor.size()))
+}
+
+/// What has to be published to have all of `source`'s image, every platform and attestation of it, somewhere else.
+pub async fn contents(source: &dyn ImageSource) -> Result<Publication<'_>, Error> {
+    let mut publication = Publication::default();
+    let reference = source.reference();
+    let mut seen = BTreeSet::new();
+    // Depth first, parents after their children: the manifests end with the top.
+    let mut open = vec![(source.top().await?, 0, false)];
+    while let Some((raw, depth, expanded)) = open.pop() {
+        if expanded {
+            publication.manifests.push(raw);
+            continue;
+        }
+        if !seen.insert(raw.digest()) {
+            continue;
+        }
+        match Manifest::parse(&raw, &reference)? {
+            Manifest::Image(manifest) => {
+                add_blobs(&mut publication, &manifest, source);
+                publication.manifests.push(raw);
+            }
+            Manifest::Index(index) => {
+                if depth >= MAX_DEPTH {
+                    return Err(malformed("index", &reference, "its indexes are nested too deep"));
+                }
+                open.push((raw, depth, true));
+                for descriptor in index.manifests() {
+                    let media_type = descriptor.media_type().as_ref();
+                    if is_image(media_type) || is_index(media_type) {
+                        open.push((source.manifest(descriptor).await?, depth + 1, false));
+                    } else {
+                        let content = Content::Source(source);
+                        publication.blobs.push(Blob { descriptor: descriptor.clone(), content });
+                    }
+                }
+            }
+        }
+    }
+    Ok(publication)
+}
+
+fn add_blobs<'a>(publication: &mut Publication<'a>, manifest: &ImageManifest, source: &'a dyn ImageSource) {
+    for descriptor in std::iter::once(manifest.config()).chain(manifest.layers()) {
+        // Layers that may not be distributed stay where their addresses say (Windows base layers).
+        let media_type = descriptor.media_type().as_ref();
+        let foreign = media_type.contains(".nondistributable.") || media_type.contains(".foreign.");
+        if !(foreign && descriptor.urls().as_ref().is_some_and(|urls| !urls.is_empty())) {
+            publication.blobs.push(Blob { descriptor: descriptor.clone(), content: Content::Source(source) });
+        }
+    }
+}
+
+/// Copies an image, every platform of it, and names it last.
+///
+/// # Errors
+/// The first failure; then nothing was named.
+pub async fn copy(
+    source: &dyn ImageSource,
+    sink: &dyn ImageSink,
+    parallel: usize,
+    progress: &dyn Progress,
+) -> Result<Published, Error> {
+    let publication = contents(source).await?;
+    publish(&publication, sink, parallel, progress).await
+}

@@ -1,0 +1,122 @@
+//! Whether a failed request is made again: after a pause, with a new token, or not at all.
+
+use std::time::Duration;
+
+use http::StatusCode;
+
+use super::auth::{Access, Authorization};
+use super::client::Client;
+use super::error::{Cause, RegistryError, status_text};
+use crate::Error;
+
+/// Why one attempt failed.
+#[derive(Debug)]
+pub(super) enum Failure {
+    /// No connection came about.
+    Unreachable { host: String, cause: Cause },
+    /// The connection broke.
+    Cut { host: String, cause: Cause },
+    /// 429, 408 or 5xx.
+    Overloaded { host: String, status: StatusCode, retry_after: Option<Duration>, message: String },
+    /// 401: `challenges` are its `WWW-Authenticate` headers.
+    Challenged { challenges: Vec<String>, used: Option<Authorization>, message: String },
+    /// Another attempt would end the same.
+    Final(RegistryError),
+    /// What was to be sent could not be read.
+    Content(Error),
+}
+
+impl From<RegistryError> for Failure {
+    fn from(error: RegistryError) -> Self {
+        Self::Final(error)
+    }
+}
+
+/// What is left when attempts are over: the registry's failure, or that of the content that was to be sent to it.
+#[derive(Debug)]
+pub(super) enum Outcome {
+    Registry(RegistryError),
+    Content(Error),
+}
+
+/// The attempts at one operation.
+#[derive(Debug)]
+pub(super) struct Attempts<'a> {
+    client: &'a Client,
+    access: &'a Access,
+    failed: u32,
+    /// A new token was fetched and nothing was accepted since: a second 401 is final.
+    renewed: bool,
+}
+
+impl<'a> Attempts<'a> {
+    pub(super) fn new(client: &'a Client, access: &'a Access) -> Self {
+        Self { client, access, failed: 0, renewed: false }
+    }
+
+    /// Progress was made: what fails from here on is a new failure.
+    pub(super) fn progress(&mut self) {
+        self.failed = 0;
+        self.renewed = false;
+    }
+
+    /// The token was accepted.
+    pub(super) fn accepted(&mut self) {
+        self.renewed = false;
+    }
+
+    /// Returns when the next attempt may be made.
+    ///
+    /// # Errors
+    /// Why there is none.
+    pub(super) async fn next(&mut self, failure: Failure) -> Result<(), Outcome> {
+        let mut failure = failure;
+        if let Failure::Challenged { challenges, used, message } = failure {
+            let again = !self.renewed;
+            self.renewed = true;
+            match self.client.auth().challenged(self.client, self.access, &challenges, used, message, again).await {
+                Ok(()) => return Ok(()),
+                Err(next) => failure = next,
+            }
+        }
+        self.failed += 1;
+        let retry = self.client.settings().retry;
+        let (retry_after, possible) = match &failure {
+            Failure::Unreachable { .. } => (None, self.failed < retry.connect_attempts),
+            Failure::Cut { .. } => (None, true),
+            Failure::Overloaded { retry_after, .. } => (*retry_after, true),
+            _ => (None, false),
+        };
+        let clock = &self.client.settings().clock;
+        match retry.pause(self.failed, retry_after, clock.jitter()).filter(|_| possible) {
+            Some(pause) => {
+                tracing::debug!(?failure, ?pause, failed = self.failed, "trying again");
+                clock.sleep(pause).await;
+                Ok(())
+            }
+            None => Err(self.outcome(failure)),
+        }
+    }
+
+    fn outcome(&self, failure: Failure) -> Outcome {
+        let attempts = self.failed;
+        Outcome::Registry(match failure {
+            Failure::Unreachable { host, cause } => RegistryError::Unreachable { host, source: cause },
+            Failure::Cut { host, cause } => RegistryError::Cut { host, attempts, source: cause },
+            Failure::Overloaded { host, status, retry_after, message } => RegistryError::Overloaded {
+                host,
+                status: status_text(status),
+                attempts,
+                retry_after_seconds: retry_after
+                    .filter(|&asked| asked > self.client.settings().retry.longest_retry_after)
+                    .map(|asked| asked.as_secs()),
+                message,
+            },
+            Failure::Challenged { message, .. } => {
+                RegistryError::Refused { host: self.access.registry.clone(), status: 401, user: None, message }
+            }
+            Failure::Final(error) => error,
+            Failure::Content(error) => return Outcome::Content(error),
+        })
+    }
+}

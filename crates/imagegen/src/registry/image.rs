@@ -1,0 +1,303 @@
+//! One image of a registry, as a source and a sink.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use async_trait::async_trait;
+use http::{Method, StatusCode};
+use oci_spec::image::Descriptor;
+use reqwest::Response;
+use tokio::sync::OnceCell;
+
+use super::attempts::{Attempts, Failure, Outcome};
+use super::auth::Access;
+use super::client::{Client, Request};
+use super::error::RegistryError;
+use super::fetch::{BlockingFetch, Fetch};
+use super::upload::{Manner, Mount, Upload};
+use crate::Error;
+use crate::digest::{Digest, Verified};
+use crate::manifest::{
+    self, DOCKER_INDEX, DOCKER_MANIFEST, MAX_MANIFEST_BYTES, OCI_INDEX, OCI_MANIFEST, digest_of, sniff_media_type,
+};
+use crate::reference::RegistryReference;
+use crate::sink::{BytesSent, Content, ImageSink, Placed};
+use crate::source::{BlobReader, ImageSource, Origin, RawManifest};
+
+/// One image of a registry.
+#[derive(Debug)]
+pub struct RegistryImage {
+    client: Arc<Client>,
+    reference: RegistryReference,
+    pull: Access,
+    push: Access,
+    /// Read once: a tag that moves meanwhile does not mix two images.
+    top: OnceCell<RawManifest>,
+    /// The registry refused uploads in one piece.
+    chunks: AtomicBool,
+}
+
+impl RegistryImage {
+    /// The image that `reference` names, reached through `client`.
+    #[must_use]
+    pub fn new(client: Arc<Client>, reference: RegistryReference) -> Self {
+        let (pull, push) = (Access::pull(&reference), Access::push(&reference));
+        Self { client, reference, pull, push, top: OnceCell::new(), chunks: AtomicBool::new(false) }
+    }
+
+    fn failed(&self, action: &'static str, outcome: Outcome) -> Error {
+        match outcome {
+            Outcome::Registry(error) => {
+                Error::Registry { action, reference: self.reference.to_string(), source: Box::new(error) }
+            }
+            Outcome::Content(error) => error,
+        }
+    }
+
+    /// Fetches the manifest under a tag or a digest. With a digest, nothing else than its content comes back.
+    async fn fetch_manifest(&self, name: &str, expected: Option<Digest>) -> Result<RawManifest, Error> {
+        let _permit = self.client.to_read().await;
+        let mut attempts = Attempts::new(&self.client, &self.pull);
+        loop {
+            let failure = match self.fetch_manifest_once(name, expected).await {
+                Ok(manifest) => return Ok(manifest),
+                Err(failure) => failure,
+            };
+            attempts.next(failure).await.map_err(|outcome| self.failed("read", outcome))?;
+        }
+    }
+
+    async fn fetch_manifest_once(&self, name: &str, expected: Option<Digest>) -> Result<RawManifest, Failure> {
+        let (registry, repository) = (self.reference.registry(), self.reference.repository());
+        let host = &self.pull.host;
+        let url = self.client.url(host, &format!("{repository}/manifests/{name}"))?;
+        let mut request = Request::new(Method::GET, url);
+        for accepted in [OCI_INDEX, OCI_MANIFEST, DOCKER_INDEX, DOCKER_MANIFEST] {
+            request = request.header(http::header::ACCEPT, accepted);
+        }
+        let response = self.client.send(&self.pull, request).await?;
+        match response.status() {
+            StatusCode::OK => {}
+            StatusCode::NOT_FOUND => {
+                let kind = if expected.is_some() { "manifest" } else { "tag" };
+                let what = format!("{kind} {name} in {repository}");
+                return Err(RegistryError::NotFound { host: registry.to_owned(), what }.into());
+            }
+            _ => return Err(self.client.unexpected(&self.pull, response).await),
+        }
+        let media_type = response.headers().get(http::header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+        // Parameters such as a character set say nothing about JSON.
+        let media_type = media_type.and_then(|value| value.split(';').next()).map(|value| value.trim().to_owned());
+        let stated = stated_digest(&response);
+        let bytes = self.client.read_body(host, response, MAX_MANIFEST_BYTES).await?;
+        let actual = Digest::of(&bytes);
+        for expected in [expected, stated].into_iter().flatten() {
+            if expected != actual {
+                let host = registry.to_owned();
+                return Err(RegistryError::Digest { host, what: "a manifest", expected, actual }.into());
+            }
+        }
+        let media_type = match media_type {
+            Some(stated) if manifest::is_index(&stated) || manifest::is_image(&stated) => stated,
+            _ => sniff_media_type(&bytes).to_owned(),
+        };
+        Ok(RawManifest { bytes, media_type })
+    }
+
+    /// The size in bytes that the registry has stored for the blob; `None` where it lacks it.
+    async fn head_blob(&self, access: &Access, descriptor: &Descriptor) -> Result<Option<u64>, Error> {
+        let digest = digest_of(descriptor, &self.reference.to_string())?;
+        let mut attempts = Attempts::new(&self.client, access);
+        loop {
+            let failure = match self.head_blob_once(access, digest, descriptor.size()).await {
+                Ok(size_bytes) => return Ok(size_bytes),
+                Err(failure) => failure,
+            };
+            attempts.next(failure).await.map_err(|outcome| self.failed("read", outcome))?;
+        }
+    }
+
+    async fn head_blob_once(&self, access: &Access, digest: Digest, size: u64) -> Result<Option<u64>, Failure> {
+        let url = self.client.url(&access.host, &format!("{}/blobs/{digest}", access.repository))?;
+        let response = self.client.send(access, Request::new(Method::HEAD, url)).await?;
+        match response.status() {
+            StatusCode::OK => {
+                let length = response.headers().get(http::header::CONTENT_LENGTH);
+                let length = length.and_then(|value| value.to_str().ok()?.parse().ok());
+                // Where the registry does not say, it has what its digest says.
+                Ok(Some(length.unwrap_or(size)))
+            }
+            StatusCode::NOT_FOUND => Ok(None),
+            _ => Err(self.client.unexpected(access, response).await),
+        }
+    }
+
+    async fn upload(
+        &self,
+        upload: &Upload<'_>,
+        content: Content<'_>,
+        session: Option<reqwest::Url>,
+        sent: BytesSent<'_>,
+    ) -> Result<Placed, Error> {
+        let mut manner = if self.chunks.load(Ordering::Relaxed) { Manner::Chunks } else { Manner::Whole };
+        let result = upload.run(content, session, &mut manner, sent).await;
+        if manner == Manner::Chunks {
+            self.chunks.store(true, Ordering::Relaxed);
+        }
+        result.map(|()| Placed::Written).map_err(|outcome| self.failed("write to", outcome))
+    }
+
+    /// The repository to mount blobs from: that of the content, when it is another one of the same registry.
+    fn mountable(&self, content: Content<'_>) -> Option<String> {
+        let Content::Source(source) = content else { return None };
+        let origin = source.origin()?;
+        let same = origin.api_host == self.reference.api_host();
+        (same && origin.repository != self.reference.repository()).then_some(origin.repository)
+    }
+
+    async fn put_manifest_as(&self, manifest: &RawManifest, name: &str) -> Result<(), Error> {
+        let _permit = self.client.to_write().await;
+        let mut attempts = Attempts::new(&self.client, &self.push);
+        loop {
+            let failure = match self.put_manifest_once(manifest, name).await {
+                Ok(()) => return Ok(()),
+                Err(failure) => failure,
+            };
+            attempts.next(failure).await.map_err(|outcome| self.failed("write to", outcome))?;
+        }
+    }
+
+    async fn put_manifest_once(&self, manifest: &RawManifest, name: &str) -> Result<(), Failure> {
+        let url = self.client.url(&self.push.host, &format!("{}/manifests/{name}", self.push.repository))?;
+        let request = Request::new(Method::PUT, url)
+            .header(http::header::CONTENT_TYPE, manifest.media_type.as_str())
+            .body(manifest.bytes.clone());
+        let response = self.client.send(&self.push, request).await?;
+        if !response.status().is_success() {
+            return Err(self.client.unexpected(&self.push, response).await);
+        }
+        let expected = manifest.digest();
+        match stated_digest(&response) {
+            Some(actual) if actual != expected => {
+                let host = self.reference.registry().to_owned();
+                Err(RegistryError::Digest { host, what: "back a manifest", expected, actual }.into())
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// The digest that the registry says it stored or sent, where it says one of a kind that can be checked.
+fn stated_digest(response: &Response) -> Option<Digest> {
+    response.headers().get("docker-content-digest")?.to_str().ok()?.parse().ok()
+}
+
+#[async_trait]
+impl ImageSource for RegistryImage {
+    fn reference(&self) -> String {
+        self.reference.to_string()
+    }
+
+    async fn top(&self) -> Result<RawManifest, Error> {
+        let fetch = || async {
+            match self.reference.digest() {
+                Some(digest) => self.fetch_manifest(&digest.to_string(), Some(digest)).await,
+                None => self.fetch_manifest(self.reference.tag().unwrap_or("latest"), None).await,
+            }
+        };
+        self.top.get_or_try_init(fetch).await.cloned()
+    }
+
+    async fn manifest(&self, descriptor: &Descriptor) -> Result<RawManifest, Error> {
+        let digest = digest_of(descriptor, &self.reference.to_string())?;
+        let manifest = self.fetch_manifest(&digest.to_string(), Some(digest)).await?;
+        manifest::check_size(&manifest, descriptor, &self.reference.to_string())?;
+        Ok(manifest)
+    }
+
+    async fn blob_size(&self, descriptor: &Descriptor) -> Result<Option<u64>, Error> {
+        let _permit = self.client.to_read().await;
+        self.head_blob(&self.pull, descriptor).await
+    }
+
+    async fn open_blob(&self, descriptor: &Descriptor) -> Result<BlobReader, Error> {
+        let reference = self.reference.to_string();
+        let digest = digest_of(descriptor, &reference)?;
+        let fetch = Fetch {
+            client: Arc::clone(&self.client),
+            access: self.pull.clone(),
+            digest,
+            size_bytes: descriptor.size(),
+            reference,
+        };
+        Ok(Box::new(Verified::new(BlockingFetch::new(fetch), digest, descriptor.size())))
+    }
+
+    fn origin(&self) -> Option<Origin> {
+        Some(Origin {
+            api_host: self.reference.api_host().to_owned(),
+            repository: self.reference.repository().to_owned(),
+        })
+    }
+}
+
+#[async_trait]
+impl ImageSink for RegistryImage {
+    fn reference(&self) -> String {
+        self.reference.to_string()
+    }
+
+    async fn has_blob(&self, descriptor: &Descriptor) -> Result<bool, Error> {
+        let _permit = self.client.to_write().await;
+        Ok(self.head_blob(&self.push, descriptor).await?.is_some())
+    }
+
+    async fn put_blob(
+        &self,
+        descriptor: &Descriptor,
+        content: Content<'_>,
+        sent: BytesSent<'_>,
+    ) -> Result<Placed, Error> {
+        let reference = self.reference.to_string();
+        let digest = digest_of(descriptor, &reference)?;
+        let _permit = self.client.to_write().await;
+        if self.head_blob(&self.push, descriptor).await?.is_some() {
+            return Ok(Placed::Present);
+        }
+        let Some(from) = self.mountable(content) else {
+            let upload = Upload { client: &self.client, access: &self.push, descriptor, digest, reference: &reference };
+            return self.upload(&upload, content, None, sent).await;
+        };
+        // Later requests of this upload keep the access of its start: registries may tie a session to it.
+        let access = Access::mount(&self.reference, &from);
+        let upload = Upload { client: &self.client, access: &access, descriptor, digest, reference: &reference };
+        let mut attempts = Attempts::new(&self.client, &access);
+        loop {
+            match upload.mount(&from).await {
+                Ok(Mount::Mounted) => return Ok(Placed::Mounted),
+                Ok(Mount::Declined(session)) => return self.upload(&upload, content, session, sent).await,
+                Err(failure) => match attempts.next(failure).await {
+                    Ok(()) => {}
+                    // Not being allowed to mount says nothing about being allowed to upload.
+                    Err(Outcome::Registry(RegistryError::Refused { .. })) => {
+                        let upload = Upload { access: &self.push, ..upload };
+                        return self.upload(&upload, content, None, sent).await;
+                    }
+                    Err(outcome) => return Err(self.failed("write to", outcome)),
+                },
+            }
+        }
+    }
+
+    async fn put_manifest(&self, manifest: &RawManifest) -> Result<(), Error> {
+        self.put_manifest_as(manifest, &manifest.digest().to_string()).await
+    }
+
+    async fn name(&self, manifest: &RawManifest) -> Result<(), Error> {
+        manifest::check_pin(self.reference.digest(), manifest, &self.reference.to_string())?;
+        match self.reference.tag() {
+            Some(tag) => self.put_manifest_as(manifest, tag).await,
+            None => Ok(()),
+        }
+    }
+}

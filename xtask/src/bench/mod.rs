@@ -1,0 +1,29 @@
+//! `cargo xtask bench`: measurements whose figures stand in `docs/benchmarks.md`.
+
+mod imagegen_memory;
+mod measure;
+
+use anyhow::Result;
+
+use crate::Verdict;
+use crate::workspace::Workspace;
+
+/// What to measure.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    bench: Bench,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Bench {
+    /// Peak memory of a native build of one large layer
+    ImagegenMemory(imagegen_memory::Args),
+}
+
+/// Measures and prints the figures; the answer is no when a promised limit is exceeded.
+pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<Verdict> {
+    match &args.bench {
+        Bench::ImagegenMemory(args) => imagegen_memory::run(workspace, args),
+    }
+}

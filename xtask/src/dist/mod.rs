@@ -1,0 +1,192 @@
+//! `cargo xtask dist`: the binaries as they are shipped, checked to run on any image.
+
+mod needs;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Instant;
+
+use anyhow::{Context as _, Result, bail};
+use cargo_metadata::MetadataCommand;
+
+use crate::Verdict;
+use crate::process;
+use crate::tools::{Group, Tool, Tools};
+use crate::workspace::Workspace;
+
+/// The package of all binaries.
+const PACKAGE: &str = "vast-cli";
+
+/// Linked against by `cargo zigbuild`, which takes the glibc version as the end of the target's name: 2.28 is that of
+/// the oldest images in use.
+const TARGET: &str = "x86_64-unknown-linux-gnu";
+const GLIBC: needs::Version = needs::Version { major: 2, minor: 28 };
+
+/// Which binaries.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Copy the binaries of the development profile: fast to build, and good for this machine only
+    #[arg(long, conflicts_with = "profile")]
+    dev: bool,
+    /// The profile to build with
+    #[arg(long, value_name = "PROFILE", default_value = "release")]
+    profile: String,
+    #[arg(skip)]
+    scope: Scope,
+}
+
+/// What is compiled on the way to the binaries of the development profile.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) enum Scope {
+    /// The binaries alone.
+    #[default]
+    Binaries,
+    /// The tests of the whole workspace too. They turn on features of shared dependencies, so that where they have
+    /// been compiled, the binaries alone would be compiled a second time.
+    Workspace,
+}
+
+impl Args {
+    /// The shipped binaries.
+    pub(crate) fn release() -> Self {
+        Self { dev: false, profile: "release".to_owned(), scope: Scope::default() }
+    }
+
+    /// This machine's binaries.
+    pub(crate) fn dev(scope: Scope) -> Self {
+        Self { dev: true, profile: "dev".to_owned(), scope }
+    }
+}
+
+/// Builds the binaries, puts them into `target/dist/bin` or `target/dist-dev/bin`, and checks what they need.
+pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<Verdict> {
+    let start = Instant::now();
+    let folder = binaries(workspace, args)?;
+    let mut fine = true;
+    for binary in files(&folder)? {
+        let bytes = fs::read(&binary).with_context(|| format!("cannot read `{}`", binary.display()))?;
+        let size = bytes.len() as f64 / 1e6;
+        println!("{size:>6.1} MB  {}", workspace.show(&binary));
+        // What was linked against this machine's own glibc is for this machine.
+        if !args.dev {
+            let needs = needs::read(&bytes).with_context(|| format!("cannot read `{}` as ELF", binary.display()))?;
+            for finding in needs::findings(&needs, GLIBC) {
+                eprintln!("{}: {finding}", workspace.show(&binary));
+                fine = false;
+            }
+        }
+    }
+    println!("{:>6.1} s", start.elapsed().as_secs_f64());
+    Ok(Verdict::when(fine))
+}
+
+/// Builds the binaries and returns the folder that holds them, and nothing else.
+pub(crate) fn binaries(workspace: &Workspace, args: &Args) -> Result<PathBuf> {
+    let tools = Tools::of(workspace);
+    if args.dev {
+        tools.ensure(&[Group::Binutils], &[])?;
+        let built = build_dev(workspace, args.scope)?;
+        let folder = workspace.target("dist-dev/bin");
+        publish(&built, &folder, |from, to| {
+            // Debug information makes them ten times as large, and they are packed into images.
+            process::run(Command::new("strip").arg("-o").args([to, from]))
+        })?;
+        return Ok(folder);
+    }
+    tools.ensure(&[], &[Tool::Zigbuild])?;
+    let target = format!("{TARGET}.{}.{}", GLIBC.major, GLIBC.minor);
+    let mut command = tools.command(Tool::Zigbuild);
+    command.current_dir(workspace.root()).args(["zigbuild", "--package", PACKAGE, "--bins"]);
+    process::run(command.args(["--target", &target, "--profile", &args.profile]))?;
+    let built = workspace.target(TARGET).join(output_folder(&args.profile));
+    let built: Vec<_> = names(workspace)?.iter().map(|name| built.join(name)).collect();
+    let folder = workspace.target("dist/bin");
+    publish(&built, &folder, |from, to| {
+        fs::copy(from, to).with_context(|| format!("cannot copy `{}`", from.display())).map(drop)
+    })?;
+    Ok(folder)
+}
+
+/// Builds the binaries with the development profile and returns their paths.
+pub(crate) fn build_dev(workspace: &Workspace, scope: Scope) -> Result<Vec<PathBuf>> {
+    let mut cargo = workspace.cargo();
+    match scope {
+        Scope::Binaries => cargo.args(["build", "--package", PACKAGE, "--bins"]),
+        Scope::Workspace => cargo.args(["test", "--workspace", "--no-run", "--quiet"]),
+    };
+    process::run(&mut cargo)?;
+    Ok(names(workspace)?.iter().map(|name| workspace.target("debug").join(name)).collect())
+}
+
+/// Where Cargo puts what it builds with a profile: the built-in development profile is the exception.
+fn output_folder(profile: &str) -> &str {
+    if profile == "dev" { "debug" } else { profile }
+}
+
+/// The names of the binaries, sorted.
+fn names(workspace: &Workspace) -> Result<Vec<String>> {
+    let metadata =
+        MetadataCommand::new().current_dir(workspace.root()).no_deps().exec().context("cannot read the manifests")?;
+    let Some(package) = metadata.packages.iter().find(|package| package.name == PACKAGE) else {
+        bail!("there is no package {PACKAGE}");
+    };
+    let mut names: Vec<_> =
+        package.targets.iter().filter(|target| target.is_bin()).map(|target| target.name.clone()).collect();
+    names.sort();
+    Ok(names)
+}
+
+/// Replaces `folder` by one that holds `built`, each brought there by `bring`; never a mix of old and new.
+fn publish(built: &[PathBuf], folder: &Path, bring: impl Fn(&Path, &Path) -> Result<()>) -> Result<()> {
+    let partial = folder.with_extension("partial");
+    for old in [&partial, &folder.with_extension("old")] {
+        if old.exists() {
+            fs::remove_dir_all(old).with_context(|| format!("cannot remove `{}`", old.display()))?;
+        }
+    }
+    fs::create_dir_all(&partial).with_context(|| format!("cannot create `{}`", partial.display()))?;
+    for from in built {
+        bring(from, &partial.join(from.file_name().unwrap_or_default()))?;
+    }
+    let old = folder.with_extension("old");
+    if folder.exists() {
+        fs::rename(folder, &old).with_context(|| format!("cannot move `{}` away", folder.display()))?;
+    }
+    fs::rename(&partial, folder).with_context(|| format!("cannot publish `{}`", folder.display()))?;
+    if old.exists() {
+        fs::remove_dir_all(&old).with_context(|| format!("cannot remove `{}`", old.display()))?;
+    }
+    Ok(())
+}
+
+fn files(folder: &Path) -> Result<Vec<PathBuf>> {
+    let entries = fs::read_dir(folder).with_context(|| format!("cannot list `{}`", folder.display()))?;
+    let mut files = entries.map(|entry| Ok(entry?.path())).collect::<Result<Vec<_>>>()?;
+    files.sort();
+    Ok(files)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_published_folder_holds_the_new_binaries_and_no_old_ones() {
+        let folder = tempfile::tempdir().unwrap();
+        let (built, bin) = (folder.path().join("built"), folder.path().join("dist/bin"));
+        fs::create_dir_all(&built).unwrap();
+        fs::create_dir_all(&bin).unwrap();
+        fs::write(built.join("new"), "new").unwrap();
+        fs::write(bin.join("old"), "old").unwrap();
+        let copy = |from: &Path, to: &Path| Ok(fs::copy(from, to).map(drop)?);
+
+        let failed = publish(&[built.join("new"), built.join("absent")], &bin, copy);
+        assert!(failed.is_err());
+        assert_eq!(files(&bin).unwrap(), [bin.join("old")]);
+
+        publish(&[built.join("new")], &bin, copy).unwrap();
+        assert_eq!(files(&bin).unwrap(), [bin.join("new")]);
+        assert_eq!(fs::read_dir(folder.path().join("dist")).unwrap().count(), 1);
+    }
+}

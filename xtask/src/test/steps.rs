@@ -1,0 +1,125 @@
+//! The steps, in the order in which they run.
+
+use std::process::Command;
+
+use anyhow::Result;
+
+use super::counts::{self, Counts};
+use super::{Context, shell, sizes};
+use crate::dist::Scope;
+use crate::tools::{Group, Tool};
+use crate::{Verdict, arrows, dist, generate, process};
+
+/// One check, or one run of tests.
+pub(crate) struct Step {
+    pub(crate) name: &'static str,
+    pub(crate) about: &'static str,
+    pub(crate) groups: &'static [Group],
+    pub(crate) tools: &'static [Tool],
+    pub(crate) run: fn(&Context<'_>) -> Result<Counts>,
+}
+
+const fn step(name: &'static str, about: &'static str, run: fn(&Context<'_>) -> Result<Counts>) -> Step {
+    Step { name, about, groups: &[], tools: &[], run }
+}
+
+impl Step {
+    const fn needs(self, groups: &'static [Group], tools: &'static [Tool]) -> Self {
+        Self { groups, tools, ..self }
+    }
+}
+
+/// The step that compiles everything.
+pub(crate) const TESTS: &str = "tests";
+
+/// Cheap checks first: what a person fixes in seconds is known in seconds.
+pub(crate) const STEPS: &[Step] = &[
+    step("format", "the sources are formatted", format),
+    step("sizes", "no source file is too long to review", |context| gate(sizes::check(context.workspace))),
+    step("arrows", "crates depend on each other along the arrows only", arrows),
+    step("shellcheck", "shell scripts pass shellcheck", |context| gate(shell::check(context.workspace)))
+        .needs(&[Group::Lint], &[]),
+    step("licences", "licences, bans and sources of the dependencies", licences).needs(&[], &[Tool::Deny]),
+    step("clippy", "no warnings from the compiler and clippy", clippy),
+    step("docs", "the documentation builds without warnings", docs),
+    step(TESTS, "unit and integration tests", tests).needs(&[Group::Services], &[Tool::Nextest]),
+    step("doctests", "the examples of the documentation", doctests),
+    step("generated", "generated reference pages are fresh", generated),
+    step("dist", "release binaries need nothing newer than glibc 2.28", release)
+        .needs(&[Group::Binutils], &[Tool::Zigbuild]),
+    step("end-to-end", "the built binaries on real services", end_to_end)
+        .needs(&[Group::Services, Group::Binutils], &[Tool::Nextest, Tool::Uv]),
+];
+
+fn gate(fine: Result<bool>) -> Result<Counts> {
+    Ok(Counts::gate(fine?))
+}
+
+fn verdict(verdict: Result<Verdict>) -> Result<Counts> {
+    Ok(Counts::gate(verdict? == Verdict::Yes))
+}
+
+fn cargo(context: &Context<'_>, arguments: &[&str]) -> Result<Counts> {
+    gate(process::succeeds(context.workspace.cargo().args(arguments)))
+}
+
+fn format(context: &Context<'_>) -> Result<Counts> {
+    cargo(context, &["fmt", "--all", "--check"])
+}
+
+fn arrows(context: &Context<'_>) -> Result<Counts> {
+    verdict(arrows::run(context.workspace, &arrows::Args {}))
+}
+
+fn licences(context: &Context<'_>) -> Result<Counts> {
+    let mut command = tool(context, Tool::Deny);
+    // Crates in several versions are for a person to look at now and then, and would hide the errors.
+    command.args(["--log-level=warn", "check", "--hide-inclusion-graph", "--allow=duplicate"]);
+    gate(process::succeeds(command.args(["licenses", "bans", "sources"])))
+}
+
+fn clippy(context: &Context<'_>) -> Result<Counts> {
+    cargo(context, &["clippy", "--workspace", "--all-targets", "--", "--deny=warnings"])
+}
+
+fn docs(context: &Context<'_>) -> Result<Counts> {
+    let mut command = context.workspace.cargo();
+    command.env("RUSTDOCFLAGS", "--deny=warnings").args(["doc", "--workspace", "--no-deps"]);
+    gate(process::succeeds(&mut command))
+}
+
+fn tests(context: &Context<'_>) -> Result<Counts> {
+    nextest(context, &["--workspace", "--filterset=not package(vast-tests)"])
+}
+
+fn doctests(context: &Context<'_>) -> Result<Counts> {
+    counts::cargo_test(context.workspace.cargo().args(["test", "--doc", "--workspace", "--no-fail-fast"]))
+}
+
+fn generated(context: &Context<'_>) -> Result<Counts> {
+    verdict(generate::run(context.workspace, &generate::Args { check: true, scope: context.scope }))
+}
+
+fn release(context: &Context<'_>) -> Result<Counts> {
+    verdict(dist::run(context.workspace, &dist::Args::release()))
+}
+
+/// Runs on the binaries of the development profile: stripped, they are what the tests expect in `target/dist-dev/bin`.
+fn end_to_end(context: &Context<'_>) -> Result<Counts> {
+    dist::run(context.workspace, &dist::Args::dev(context.scope))?;
+    match context.scope {
+        Scope::Binaries => nextest(context, &["--package=vast-tests"]),
+        Scope::Workspace => nextest(context, &["--workspace", "--filterset=package(vast-tests)"]),
+    }
+}
+
+fn nextest(context: &Context<'_>, arguments: &[&str]) -> Result<Counts> {
+    let junit = context.workspace.target("nextest/default/junit.xml");
+    counts::nextest(tool(context, Tool::Nextest).args(["nextest", "run"]).args(arguments), &junit)
+}
+
+fn tool(context: &Context<'_>, tool: Tool) -> Command {
+    let mut command = context.tools.command(tool);
+    command.current_dir(context.workspace.root());
+    command
+}

