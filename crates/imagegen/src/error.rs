@@ -166,7 +166,6 @@ impl Error {
                 existing.first().map(|platform| format!("choose another image, or build for --platform {platform}"))
             }
             Self::OtherDigest { .. } => Some("leave the digest out of the name that is written".to_owned()),
-            Self::Dockerfile { problem, .. } => problem.hint(),
             Self::NotWritable { .. } => Some("write to a registry, oci: or oci-archive:".to_owned()),
             Self::Instruction { problem, .. } => problem.hint(),
             Self::Definition { source, .. } => source.hint(),
