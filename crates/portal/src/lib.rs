@@ -4,6 +4,8 @@ pub mod caddy;
 pub mod certificate;
 pub mod env_vars;
 mod error;
+pub mod logtee;
+pub mod pty;
 pub mod supervisor;
 
 pub use error::Error;
