@@ -1,5 +1,7 @@
 //! Builds, publishes, inspects and verifies OCI images, reproducibly and without a daemon.
 
+pub mod build;
+pub mod definition;
 pub mod digest;
 pub mod dockerfile;
 mod error;

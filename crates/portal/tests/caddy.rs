@@ -211,10 +211,10 @@ fn streams_are_flushed_and_answers_of_known_length_compressed() {
         assert!(read > 0, "{}", String::from_utf8_lossy(&seen));
         seen.extend_from_slice(&buffer[..read]);
     }
-    let upgrade = [headers[0], ("Connection", "Upgrade"), ("Upgrade", "websocket")];
     let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
-    let lines: String = upgrade.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
-    stream.write_all(format!("GET /socket HTTP/1.1\r\nHost: x\r\n{lines}\r\n").as_bytes()).unwrap();
+    let upgrade = "Connection: Upgrade\r\nUpgrade: websocket";
+    let request = format!("GET /socket HTTP/1.1\r\nHost: x\r\nAuthorization: {auth}\r\n{upgrade}\r\n\r\n");
+    stream.write_all(request.as_bytes()).unwrap();
     let mut head = [0; 12];
     stream.read_exact(&mut head).unwrap();
     assert_eq!(&head, b"HTTP/1.1 101");

@@ -1,9 +1,12 @@
 //! `vast-portal`: arguments and printing.
 
+pub mod caddy;
 pub mod config;
 mod instance;
 pub mod listed;
 pub mod port;
+pub mod serve;
+pub mod token;
 
 use std::process::ExitCode;
 
@@ -24,6 +27,9 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Serve(serve::Args),
+    Caddy(caddy::Args),
+    Token(token::Args),
     Config(config::Args),
     Port(port::Args),
     Listed(listed::Args),
@@ -33,9 +39,17 @@ enum Command {
 #[must_use]
 pub fn run() -> ExitCode {
     let exit = report::parse_args::<Cli>().map(|cli| match &cli.command {
+        Command::Serve(args) => serve::run(args),
+        Command::Caddy(args) => caddy::run(args),
+        Command::Token(args) => token::run(args),
         Command::Config(args) => config::run(args),
         Command::Port(args) => port::run(args),
         Command::Listed(args) => listed::run(args),
     });
     exit.unwrap_or_else(|exit| exit).into()
+}
+
+/// Prints an error of the portal with its hint.
+fn fail(error: &vast_portal::Error) -> report::Exit {
+    report::fail(PROGRAM, error, error.hint().as_deref())
 }

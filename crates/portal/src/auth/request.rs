@@ -125,6 +125,10 @@ pub(super) fn is_navigation(request: &Request<'_>) -> bool {
     (request.method == Method::GET || request.method == Method::HEAD) && shows_pages && mode_fits
 }
 
+fn hex_digit(value: u8) -> char {
+    char::from_digit(value.into(), 16).unwrap_or('0').to_ascii_uppercase()
+}
+
 /// Path and query as an address on the same server: `//host` and `/\host` would lead to another one.
 pub(super) fn local_location(uri: &str, query: Option<&str>) -> String {
     let (path, old_query) = uri.split_once('?').unwrap_or((uri, ""));
@@ -133,7 +137,7 @@ pub(super) fn local_location(uri: &str, query: Option<&str>) -> String {
         for byte in text.bytes() {
             match byte {
                 b'!'..=b'~' => clean.push(char::from(byte)),
-                0x80.. => clean.push_str(&format!("%{byte:02X}")),
+                0x80.. => clean.extend(['%', hex_digit(byte >> 4), hex_digit(byte & 15)]),
                 _ => {}
             }
         }

@@ -1,5 +1,7 @@
 //! The page that stands in while an application does not answer yet.
 
+use std::fmt::Write as _;
+
 use crate::auth::escape_html;
 
 const PAGE: &str = include_str!("../../assets/starting.html");
@@ -13,7 +15,10 @@ pub(super) fn page(label: &str) -> String {
     let mut text = String::with_capacity(label.len());
     for character in escape_html(label).chars() {
         match character {
-            '{' | '}' | '`' | '\\' | '$' => text.push_str(&format!("&#{};", u32::from(character))),
+            '{' | '}' | '`' | '\\' | '$' => {
+                // Writing to a String cannot fail.
+                let _ = write!(text, "&#{};", u32::from(character));
+            }
             control if control.is_control() => text.push(' '),
             other => text.push(other),
         }

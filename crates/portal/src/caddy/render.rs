@@ -174,7 +174,9 @@ fn site(file: &mut Writer, site: &Site, settings: &Settings) {
                 file.line("gzip");
                 file.block("match", |file| {
                     file.line("header Content-Length *");
-                    COMPRESSED.iter().for_each(|kind| file.line(format_args!("header Content-Type {kind}")));
+                    for kind in COMPRESSED {
+                        file.line(format_args!("header Content-Type {kind}"));
+                    }
                 });
             });
         }

@@ -17,7 +17,7 @@ use crate::Error;
 /// An answer about hundreds of processes is some 100 kB.
 const ANSWER_LIMIT_BYTES: usize = 16 << 20;
 /// Longer than any `stopwaitsecs` that a program's file should have.
-const TIME_LIMIT: Duration = Duration::from_secs(120);
+const TIME_LIMIT: Duration = Duration::from_mins(2);
 /// Supervisor's fault for stopping what does not run.
 const NOT_RUNNING: i64 = 70;
 

@@ -58,27 +58,30 @@ impl Value {
     }
 
     fn write(&self, xml: &mut String) {
-        match self {
-            Self::Int(number) => xml.push_str(&format!("<value><int>{number}</int></value>")),
-            Self::Bool(yes) => xml.push_str(&format!("<value><boolean>{}</boolean></value>", u8::from(*yes))),
-            Self::Double(number) => xml.push_str(&format!("<value><double>{number}</double></value>")),
-            Self::Text(text) => xml.push_str(&format!("<value><string>{}</string></value>", escape(text))),
+        let text = match self {
+            Self::Int(number) => format!("<int>{number}</int>"),
+            Self::Bool(yes) => format!("<boolean>{}</boolean>", u8::from(*yes)),
+            Self::Double(number) => format!("<double>{number}</double>"),
+            Self::Text(text) => format!("<string>{}</string>", escape(text)),
+            Self::Nil => "<nil/>".to_owned(),
             Self::Array(values) => {
-                xml.push_str("<value><array><data>");
-                values.iter().for_each(|value| value.write(xml));
-                xml.push_str("</data></array></value>");
+                let mut inner = String::new();
+                for value in values {
+                    value.write(&mut inner);
+                }
+                format!("<array><data>{inner}</data></array>")
             }
             Self::Struct(members) => {
-                xml.push_str("<value><struct>");
+                let mut inner = String::new();
                 for (name, value) in members {
-                    xml.push_str(&format!("<member><name>{}</name>", escape(name)));
-                    value.write(xml);
-                    xml.push_str("</member>");
+                    inner.extend(["<member><name>", &escape(name), "</name>"]);
+                    value.write(&mut inner);
+                    inner.push_str("</member>");
                 }
-                xml.push_str("</struct></value>");
+                format!("<struct>{inner}</struct>")
             }
-            Self::Nil => xml.push_str("<value><nil/></value>"),
-        }
+        };
+        xml.extend(["<value>", &text, "</value>"]);
     }
 }
 

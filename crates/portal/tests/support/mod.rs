@@ -207,18 +207,16 @@ impl Answer {
 pub fn send(port: u16, method: &str, uri: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
-    let mut request = format!("{method} {uri} HTTP/1.1\r\nConnection: close\r\n");
+    let mut request = vec![format!("{method} {uri} HTTP/1.1"), "Connection: close".to_owned()];
     if !headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("host")) {
-        request.push_str(&format!("Host: 203.0.113.5:{port}\r\n"));
+        request.push(format!("Host: 203.0.113.5:{port}"));
     }
-    for (name, value) in headers {
-        request.push_str(&format!("{name}: {value}\r\n"));
-    }
+    request.extend(headers.iter().map(|(name, value)| format!("{name}: {value}")));
     if !body.is_empty() {
-        request.push_str(&format!("Content-Length: {}\r\n", body.len()));
+        request.push(format!("Content-Length: {}", body.len()));
     }
-    request.push_str("\r\n");
-    stream.write_all(request.as_bytes()).unwrap();
+    request.push("\r\n".to_owned());
+    stream.write_all(request.join("\r\n").as_bytes()).unwrap();
     stream.write_all(body).unwrap();
     let mut bytes = Vec::new();
     stream.read_to_end(&mut bytes).unwrap();
