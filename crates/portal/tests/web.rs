@@ -8,7 +8,7 @@ use std::io::Write as _;
 use std::path::Path;
 use std::sync::mpsc;
 
-use futures_util::StreamExt as _;
+use futures_util::{SinkExt as _, StreamExt as _};
 use support::{Answer, Instance, PASSWORD, PATIENCE, TOKEN, application, free_port, get, on_a_thread, send};
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
@@ -210,6 +210,45 @@ async fn a_viewer_of_a_flood_sees_its_end_and_how_much_was_left_out() {
     .await;
     assert_eq!(skipped + received, (20 << 20) + "begin\n\nthe end\n".len() as u64);
     assert!(received < 1 << 20, "{received} bytes for a viewer that is behind");
+}
+
+#[tokio::test]
+async fn a_viewer_that_confirms_is_sent_no_more_than_it_shows() {
+    let root = tempfile::tempdir().unwrap();
+    let logs = logs(root.path());
+    let port = portal(root.path(), &[]);
+    std::fs::write(logs.join("app.log"), "begin\n").unwrap();
+    let request = format!("ws://localhost:{port}/ws-logs?file=app.log&confirm=true").into_client_request().unwrap();
+    let stream = tokio::net::TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+    let (mut socket, _) = tokio_tungstenite::client_async(request, stream).await.unwrap();
+    let mut log = std::fs::OpenOptions::new().append(true).open(logs.join("app.log")).unwrap();
+    // More than the window, less than what makes the portal skip.
+    log.write_all("y\n".repeat(400 << 10).as_bytes()).unwrap();
+    let mut received = 0;
+    let mut confirm_from_here = false;
+    let total = "begin\n".len() + (800 << 10);
+    while received < total {
+        // The portal may pause only because nothing is confirmed; that it does, this wait for more shows.
+        let waiting = if confirm_from_here { PATIENCE } else { std::time::Duration::from_millis(500) };
+        match tokio::time::timeout(waiting, socket.next()).await {
+            Ok(message) => {
+                let Message::Text(text) = message.unwrap().unwrap() else { continue };
+                let told: serde_json::Value = serde_json::from_str(&text).unwrap();
+                received += told["text"].as_str().unwrap_or_default().len();
+                if confirm_from_here {
+                    socket.send(Message::text("shown")).await.unwrap();
+                }
+            }
+            Err(_) => {
+                assert!(!confirm_from_here && received < 400 << 10, "{received} bytes unconfirmed");
+                confirm_from_here = true;
+                for _ in 0..20 {
+                    socket.send(Message::text("shown")).await.unwrap();
+                }
+            }
+        }
+    }
+    assert!(confirm_from_here, "everything was sent without a confirmation");
 }
 
 #[tokio::test]
