@@ -1,4 +1,15 @@
-//! The environment variables this crate's binaries read. The crate itself reads none: callers pass the values.
+//! The environment variables this crate's binaries read. The crate itself reads none, but for the tests' own: callers
+//! pass the values.
 
 /// The workspace directory, usually on a volume. Default: `/workspace`.
 pub const WORKSPACE: &str = "WORKSPACE";
+
+/// Tests only, in builds with the feature `fault-points`: where to die or fail, such as
+/// `kill-before:publish.rename,fail:lock.flock=37`. Default: nowhere.
+#[cfg(feature = "fault-points")]
+pub const VAST_SYNC_FAULT: &str = "VAST_SYNC_FAULT";
+
+/// Tests only, in builds with the feature `fault-points`: a file that gets the name of each point passed, one a line.
+/// Default: none.
+#[cfg(feature = "fault-points")]
+pub const VAST_SYNC_FAULT_LOG: &str = "VAST_SYNC_FAULT_LOG";

@@ -1,8 +1,10 @@
 //! The one error type of this crate.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use crate::copy::Differences;
 use crate::workspace::Report;
 
 /// What can fail in copying a tree and in publishing it on a volume.
@@ -100,6 +102,12 @@ pub enum Error {
         path: PathBuf,
     },
 
+    /// A copy is not like its source.
+    #[error("the copy differs from its source in {} places, first `{}`: {}", .0.count,
+        .0.first.first().map_or(Path::new(""), |first| &first.path).display(),
+        .0.first.first().map_or("", |first| first.what))]
+    Differs(Differences),
+
     /// Some items of the workspace could not be published; the others were.
     #[error("{} of {} items could not be published", report.failed(), report.items.len())]
     Incomplete {
@@ -107,7 +115,7 @@ pub enum Error {
         report: Box<Report>,
         /// The first failure.
         #[source]
-        source: Box<Error>,
+        source: Arc<Self>,
     },
 }
 
@@ -165,7 +173,22 @@ impl Error {
             Self::Io { source, .. } if source.raw_os_error() == Some(rustix::io::Errno::MFILE.raw_os_error()) => {
                 Some("raise the limit of open files (`ulimit -n`)".to_owned())
             }
+            Self::Differs(_) => {
+                Some("the source changed meanwhile, or the volume loses what is written to it; copy again".to_owned())
+            }
             Self::Io { .. } | Self::TargetInsideSource { .. } | Self::SourceChanged { .. } => None,
         }
     }
+}
+
+/// An error and its causes, in one sentence.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
 }

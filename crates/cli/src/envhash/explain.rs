@@ -13,9 +13,8 @@ pub(super) fn render(inventory: &Inventory) -> String {
     };
     line(format_args!("hash    {}  scheme {}", inventory.hash, inventory.scheme));
     let system = &inventory.system;
-    line(format_args!("system  {}  {}", system.hash, system.platform));
-    line(format_args!("    {}", system.machine));
-    for fact in &system.release {
+    line(format_args!("system  {}", system.hash));
+    for fact in [&system.platform, &system.machine].into_iter().chain(&system.release) {
         line(format_args!("    {fact}"));
     }
     let apt = &inventory.apt;
@@ -60,6 +59,19 @@ mod tests {
         let packages = ["uv", "torch"].map(|name| Distribution { name: Some(name.into()), version: Some("1".into()) });
         let venvs =
             vec![Venv::new("main".into(), Some(python), packages.to_vec()), Venv::new("off".into(), None, vec![])];
-        insta::assert_snapshot!(render(&Inventory::new(system, apt, venvs, vec![])), @"");
+        insta::assert_snapshot!(render(&Inventory::new(system, apt, venvs, vec![])), @r#"
+        hash    4d638bbfaf16  scheme 1
+        system  0b8aa8344151
+            linux-x86_64
+            x86_64
+            VERSION_ID="12"
+        apt     27a249f7c2f5  1 package
+            libc6:amd64=2.36-9
+        venv    f34ae38de9ef  main: Python 3.11.2, 2 distributions
+            # /usr/bin/python3.11 (version stated by `/usr/bin/python3.11`)
+            torch==1
+            uv==1
+        venv    e3b0c44298fc  off: no executable bin/python
+        "#);
     }
 }

@@ -102,7 +102,7 @@ END
     );
     assert_eq!(
         packages(&inventory, 0),
-        ["deep==5", "editable==1", "literal==3", "nested==2", "old==1.0", "sub==4", "zipped==2.0"]
+        ["deep==5", "editable==1", "literal==3", "literal==3", "nested==2", "old==1.0", "sub==4", "zipped==2.0"]
     );
     assert_eq!(inventory["notes"], serde_json::Value::Null);
 }
@@ -188,7 +188,7 @@ fn an_environment_that_is_a_link_to_the_systems_python_agrees() {
 #[test]
 fn a_stale_pyvenv_cfg_does_not_decide_the_version() {
     let inventory = agreed(
-        r#"
+        r"
         make_venv main
         sed -i 's/^version.*/version = 3.11.99/' /venv/main/pyvenv.cfg
         make_venv lost
@@ -196,7 +196,7 @@ fn a_stale_pyvenv_cfg_does_not_decide_the_version() {
         mkdir -p /venv/main/lib/python3/dist-packages
         dist /venv/main/lib/python3/dist-packages debian-style 1
         dist / in-the-working-directory 1
-        "#,
+        ",
     );
     assert_eq!(packages(&inventory, 1), ["debian-style==1", "in-the-working-directory==1"]);
 }

@@ -110,26 +110,22 @@ fn what_cannot_be_understood_is_an_error_that_names_the_path_and_prints_nothing_
         symlink("/usr/bin/python3.11", root.join("venv/main/bin/python")).unwrap();
         write(root, "venv/main/pyvenv.cfg", "home = /usr/bin\ninclude-system-site-packages = false\n");
     };
-    let table: [(Break, &str); 6] = [
+    let table: [(Break, &str); 4] = [
         (|root| write(root, "var/lib/dpkg/status", "nonsense\n"), "/var/lib/dpkg/status"),
-        (|root| write(root, "etc/os-release2", ""), ""),
         (
             |root| write(root, "venv/main/lib/python3.11/site-packages/a.dist-info/METADATA", b"Name: \xff\n"),
             "a.dist-info/METADATA",
         ),
         (|root| write(root, "venv/main/lib/python3.11/site-packages/a.pth", b"/opt/\xff\n"), "site-packages/a.pth"),
         (|root| fs::remove_dir_all(root.join("usr/lib/python3.11")).unwrap(), "/venv/main/bin/python"),
-        (|root| symlink("METADATA", root.join("usr/lib/python3.11/METADATA")).unwrap(), ""),
     ];
     for (break_it, path) in table {
         let root = small_root();
         with_python(root.path());
+        let whole = run(&["--root", root.path().to_str().unwrap()]);
+        assert_eq!(whole.status.code(), Some(0), "{}", text(&whole.stderr));
         break_it(root.path());
         let output = run(&["--root", root.path().to_str().unwrap()]);
-        if path.is_empty() {
-            assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
-            continue;
-        }
         assert_eq!(output.status.code(), Some(2), "{path}");
         assert_eq!(text(&output.stdout), "", "{path}");
         assert!(text(&output.stderr).contains(path), "{}", text(&output.stderr));

@@ -26,12 +26,17 @@ printf 'root:x:0:0:root:/root:/bin/bash\n' > etc/passwd
 cp /etc/os-release etc/
 cp /var/lib/dpkg/status var/lib/dpkg/
 
-inside() { env -i HOME=/root PATH=/usr/bin:/bin LC_ALL=C.UTF-8 chroot . "$@"; }
+inside() { chroot . /usr/bin/env -i HOME=/root PATH=/usr/bin:/bin LC_ALL=C.UTF-8 "$@"; }
 inside /bin/bash -euo pipefail -c "$HELPERS"$'\n'"$SETUP" >&2
 echo "offline $("$PROGRAM" --root "$ROOT")"
 echo "live $(inside /opt/vast-envhash)"
 echo "recipe $(inside /opt/recipe.sh)"
 "$PROGRAM" --root "$ROOT" --json
+# For the message of a failed comparison: what the two texts do not have in common.
+"$PROGRAM" --root "$ROOT" --explain | sed 's/^ *//' | sort > tmp/ours
+inside /usr/bin/env RECIPE_TRACE=/tmp/trace /opt/recipe.sh > /dev/null
+sort tmp/trace > tmp/theirs
+diff tmp/ours tmp/theirs >&2 || true
 "#;
 
 /// For the setup of a root, which runs inside it.
@@ -49,6 +54,8 @@ pub(crate) struct Outcome {
     pub(crate) recipe: String,
     /// The inventory, taken from outside.
     pub(crate) inventory: Value,
+    /// What the explanation and the recipe's texts do not have in common.
+    pub(crate) difference: String,
 }
 
 /// Hashes a root that the shell code `setup` completes.
@@ -64,20 +71,21 @@ pub(crate) fn stage(setup: &str) -> Outcome {
         .output()
         .unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
-    assert!(output.status.success(), "{text}\n{}", String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let mut lines = text.splitn(4, '\n');
     let mut value =
         |key: &str| lines.next().and_then(|line| line.strip_prefix(key)).unwrap_or_default().trim().to_owned();
     let (offline, live, recipe) = (value("offline"), value("live"), value("recipe"));
-    Outcome { offline, live, recipe, inventory: serde_json::from_str(lines.next().unwrap()).unwrap() }
+    let inventory = serde_json::from_str(lines.next().unwrap()).unwrap();
+    Outcome { offline, live, recipe, inventory, difference: String::from_utf8_lossy(&output.stderr).into_owned() }
 }
 
 /// Hashes a root and expects all three ways to agree; gives the inventory.
 pub(crate) fn agreed(setup: &str) -> Value {
     let outcome = stage(setup);
-    assert_eq!(outcome.recipe.len(), 12, "{outcome:?}");
-    assert_eq!(outcome.offline, outcome.recipe, "from outside: {outcome:#?}");
-    assert_eq!(outcome.live, outcome.recipe, "inside: {outcome:#?}");
+    assert_eq!(outcome.recipe.len(), 12, "{}", outcome.difference);
+    assert_eq!(outcome.offline, outcome.recipe, "from outside:\n{}", outcome.difference);
+    assert_eq!(outcome.live, outcome.recipe, "inside:\n{}", outcome.difference);
     outcome.inventory
 }
 

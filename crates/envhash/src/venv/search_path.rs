@@ -42,16 +42,20 @@ pub(super) fn compute(root: &Root, layout: &Layout, home: Option<&Path>) -> Resu
 
     let site_directories =
         |prefixes: &[&Path]| site::directories(layout.rules, &layout.names, prefixes, layout.venv.is_some());
-    let system_site = layout.venv.as_ref().is_none_or(|config| config.system_site);
     if layout.venv.is_some() {
         path.add_all(root, layout, site_directories(&[&layout.prefix]))?;
     }
-    if system_site {
+    // `site.main` goes on as if nothing had happened, so that code in the `.pth` files of an environment runs twice.
+    let mut prefixes: Vec<&Path> = vec![&layout.prefix];
+    if layout.venv.as_ref().is_none_or(|config| config.system_site) {
         let user = home.map(|home| home.join(".local/lib").join(&layout.names.python).join("site-packages"));
         path.add_all(root, layout, user.into_iter().collect())?;
-        let local: &[&Path] = if layout.rules.fedora { &[Path::new("/usr/local")] } else { &[] };
-        path.add_all(root, layout, site_directories(&[local, &[&layout.prefix, &layout.base]].concat()))?;
+        prefixes.push(&layout.base);
+        if layout.rules.fedora {
+            prefixes.push(Path::new("/usr/local"));
+        }
     }
+    path.add_all(root, layout, site_directories(&prefixes))?;
     Ok(path)
 }
 

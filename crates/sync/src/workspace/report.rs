@@ -1,6 +1,7 @@
 //! What became of each item.
 
 use std::ffi::OsString;
+use std::sync::Arc;
 
 use crate::Error;
 
@@ -14,8 +15,10 @@ pub struct Report {
     pub warnings: Vec<String>,
     /// Files of the platform that were removed from the workspace.
     pub removed: Vec<OsString>,
-    /// Unpublished copies of dead owners that were removed.
+    /// How many unpublished copies of dead owners were removed.
     pub leftovers_removed: u64,
+    /// How many unpublished copies were left alone, because their owners may be alive.
+    pub leftovers_kept: u64,
 }
 
 impl Report {
@@ -23,6 +26,15 @@ impl Report {
     #[must_use]
     pub fn failed(&self) -> usize {
         self.items.iter().filter(|item| matches!(item.outcome, Outcome::Failed(_))).count()
+    }
+
+    /// Why the first of them could not.
+    #[must_use]
+    pub fn first_failure(&self) -> Option<Arc<Error>> {
+        self.items.iter().find_map(|item| match &item.outcome {
+            Outcome::Failed(error) => Some(Arc::clone(error)),
+            _ => None,
+        })
     }
 
     /// How many items this run published.
@@ -52,10 +64,10 @@ pub enum Outcome {
         /// Content copied, in bytes.
         bytes: u64,
         /// Entries copied: files, directories, links, ….
-        files: u64,
+        entries: u64,
     },
     /// Another instance published it while this one waited or copied.
     PublishedElsewhere,
     /// It could not be published; nothing of that name is there because of this run.
-    Failed(Error),
+    Failed(Arc<Error>),
 }

@@ -1,0 +1,162 @@
+//! The command line of `vast-sync`.
+
+use std::env;
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Parser, Subcommand, ValueEnum};
+use vast_sync::{copy, env_vars, workspace};
+
+/// Crash-safe copies onto volumes that several instances share.
+#[derive(Debug, Parser)]
+#[command(name = "vast-sync", version)]
+pub(super) struct Args {
+    #[command(subcommand)]
+    pub(super) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Publish the image's items in the workspace, unless something of their names is there.
+    Workspace(WorkspaceArgs),
+    /// Copy a tree faithfully; it gets its name when it is complete.
+    Copy(CopyArgs),
+    /// Show what is in place in the workspace, who is at work, and what was left behind.
+    Status(StatusArgs),
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Places {
+    /// The image's directory of items.
+    #[arg(long, value_name = "DIR", default_value = "/opt/workspace-internal")]
+    source: PathBuf,
+    /// Where they are published [default: $WORKSPACE, or /workspace].
+    #[arg(long, value_name = "DIR")]
+    workspace: Option<PathBuf>,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct WorkspaceArgs {
+    #[command(flatten)]
+    pub(super) places: Places,
+    /// How long to wait for an item that another instance is copying, in seconds.
+    #[arg(long, value_name = "SECONDS", default_value_t = 3600)]
+    lock_wait: u64,
+    #[command(flatten)]
+    pub(super) manner: MannerArgs,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct CopyArgs {
+    /// What to copy. A link is copied, not followed.
+    #[arg(value_name = "SRC")]
+    from: PathBuf,
+    /// Where to: a path that is not there, or an empty directory.
+    #[arg(value_name = "DST")]
+    to: PathBuf,
+    /// Add what is missing to a directory that is there; what it has stays as it is.
+    #[arg(long)]
+    merge: bool,
+    /// Compare the copy with its source before it is published; `checksum` compares every byte.
+    #[arg(long, value_name = "HOW", num_args = 0..=1, require_equals = true, default_missing_value = "facts")]
+    verify: Option<Verify>,
+    #[command(flatten)]
+    pub(super) manner: MannerArgs,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct StatusArgs {
+    #[command(flatten)]
+    pub(super) places: Places,
+    /// Print a JSON document.
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+#[derive(Debug, Clone, Copy, clap::Args)]
+pub(super) struct MannerArgs {
+    /// Say what would be done, and do nothing.
+    #[arg(long)]
+    pub(super) dry_run: bool,
+    /// Print events as JSON, one a line.
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Verify {
+    /// Names, kinds, sizes, owners, permissions, attributes, times.
+    Facts,
+    /// All that and the content.
+    Checksum,
+}
+
+impl Places {
+    /// What they mean, given the value of `$WORKSPACE`.
+    fn options(&self, variable: Option<OsString>) -> workspace::Options {
+        let variable = variable.filter(|value| !value.is_empty()).map(PathBuf::from);
+        let workspace = self.workspace.clone().or(variable).unwrap_or_else(|| PathBuf::from("/workspace"));
+        workspace::Options::new(&self.source, workspace)
+    }
+}
+
+impl StatusArgs {
+    pub(super) fn options(&self) -> workspace::Options {
+        self.places.options(env::var_os(env_vars::WORKSPACE))
+    }
+}
+
+impl WorkspaceArgs {
+    pub(super) fn options(&self) -> workspace::Options {
+        let mut options = self.places.options(env::var_os(env_vars::WORKSPACE));
+        options.lock_wait = Duration::from_secs(self.lock_wait);
+        options
+    }
+}
+
+impl CopyArgs {
+    pub(super) fn options(&self) -> copy::Options {
+        let mut options = copy::Options::new(&self.from, &self.to);
+        options.merge = self.merge;
+        options.verify = self.verify.map(|verify| match verify {
+            Verify::Facts => copy::Depth::Facts,
+            Verify::Checksum => copy::Depth::Content,
+        });
+        options
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn places(workspace: Option<&str>) -> Places {
+        Places { source: PathBuf::from("/opt/workspace-internal"), workspace: workspace.map(PathBuf::from) }
+    }
+
+    #[test]
+    fn the_workspace_is_the_argument_or_the_variable_or_the_default() {
+        for (argument, variable, workspace) in [
+            (Some("/a"), Some("/b"), "/a"),
+            (None, Some("/b"), "/b"),
+            (None, Some(""), "/workspace"),
+            (None, None, "/workspace"),
+        ] {
+            let options = places(argument).options(variable.map(OsString::from));
+            assert_eq!(options.workspace, PathBuf::from(workspace), "{argument:?} {variable:?}");
+        }
+    }
+
+    #[test]
+    fn verify_takes_a_value_only_with_an_equals_sign() {
+        let parse = |args: &[&str]| match Args::try_parse_from([&["vast-sync", "copy"], args].concat()).unwrap().command
+        {
+            Command::Copy(args) => args.options().verify,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(parse(&["a", "b"]), None);
+        assert_eq!(parse(&["--verify", "a", "b"]), Some(copy::Depth::Facts));
+        assert_eq!(parse(&["--verify=checksum", "a", "b"]), Some(copy::Depth::Content));
+    }
+}

@@ -1,0 +1,92 @@
+//! What NVIDIA documents about toolkits, drivers and devices (Linux `x86_64`), as data: a new toolkit is a new row.
+//!
+//! Sources: CUDA Toolkit Release Notes, table "CUDA Toolkit and Corresponding Driver Versions"; CUDA Compatibility guide, "Minor
+//! Version Compatibility"; CUDA 13.0 release notes, "Deprecated Architectures".
+
+use crate::version::{CudaVersion, DriverVersion};
+
+/// A toolkit and the oldest driver that its release notes name for it.
+const MINIMUM_DRIVERS: [(CudaVersion, DriverVersion); 14] = [
+    (CudaVersion::new(11, 8), DriverVersion::new(520, 61, Some(5))),
+    (CudaVersion::new(12, 0), DriverVersion::new(525, 60, Some(13))),
+    (CudaVersion::new(12, 1), DriverVersion::new(530, 30, Some(2))),
+    (CudaVersion::new(12, 2), DriverVersion::new(535, 54, Some(3))),
+    (CudaVersion::new(12, 3), DriverVersion::new(545, 23, Some(6))),
+    (CudaVersion::new(12, 4), DriverVersion::new(550, 54, Some(14))),
+    (CudaVersion::new(12, 5), DriverVersion::new(555, 42, Some(2))),
+    (CudaVersion::new(12, 6), DriverVersion::new(560, 28, Some(3))),
+    (CudaVersion::new(12, 8), DriverVersion::new(570, 26, None)),
+    (CudaVersion::new(12, 9), DriverVersion::new(575, 51, Some(3))),
+    (CudaVersion::new(13, 0), DriverVersion::new(580, 65, Some(6))),
+    (CudaVersion::new(13, 1), DriverVersion::new(590, 44, Some(1))),
+    (CudaVersion::new(13, 2), DriverVersion::new(595, 45, Some(4))),
+    (CudaVersion::new(13, 3), DriverVersion::new(610, 43, Some(2))),
+];
+
+/// A major version of CUDA and the driver branch from which all its toolkits run, some features aside.
+const MINOR_VERSION_COMPATIBILITY: [(u32, u32); 3] = [(11, 450), (12, 525), (13, 580)];
+
+/// A major version of CUDA and the lowest compute capability that it still builds for.
+const LOWEST_CAPABILITIES: [(u32, (u32, u32)); 1] = [(13, (7, 5))];
+
+/// The oldest driver that NVIDIA names for a toolkit. None where this table has no row.
+#[must_use]
+pub fn minimum_driver(toolkit: CudaVersion) -> Option<DriverVersion> {
+    MINIMUM_DRIVERS.iter().find(|(version, _)| *version == toolkit).map(|&(_, driver)| driver)
+}
+
+/// The newest toolkit of this table that a driver fully supports. A driver newer than the table may support more.
+#[must_use]
+pub fn newest_toolkit(driver: DriverVersion) -> Option<CudaVersion> {
+    MINIMUM_DRIVERS.iter().filter(|(_, minimum)| *minimum <= driver).map(|&(toolkit, _)| toolkit).max()
+}
+
+/// The first driver branch on which every toolkit of a major version runs, with limits.
+#[must_use]
+pub fn minor_version_compatible_from(major: u32) -> Option<u32> {
+    MINOR_VERSION_COMPATIBILITY.iter().find(|(row, _)| *row == major).map(|&(_, branch)| branch)
+}
+
+/// Whether toolkits of a major version still build for devices of a compute capability.
+#[must_use]
+pub fn supports_capability(major: u32, capability: (u32, u32)) -> bool {
+    // What one version dropped does not come back with a later one.
+    LOWEST_CAPABILITIES.iter().filter(|(row, _)| *row <= major).all(|&(_, lowest)| capability >= lowest)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_are_in_order_and_drivers_grow_with_toolkits() {
+        assert!(MINIMUM_DRIVERS.is_sorted_by(|a, b| a.0 < b.0 && a.1 < b.1));
+        for (toolkit, driver) in MINIMUM_DRIVERS {
+            let branch = minor_version_compatible_from(toolkit.major).unwrap();
+            assert!(branch <= driver.branch, "{toolkit}");
+        }
+    }
+
+    #[test]
+    fn a_driver_supports_toolkits_up_to_its_own() {
+        for (driver, expected) in [
+            ("519.99", None),
+            ("520.61.05", Some(CudaVersion::new(11, 8))),
+            ("560.35.05", Some(CudaVersion::new(12, 6))),
+            ("570.26", Some(CudaVersion::new(12, 8))),
+            ("570.211.01", Some(CudaVersion::new(12, 8))),
+            ("575.51.02", Some(CudaVersion::new(12, 8))),
+            ("999.0", Some(CudaVersion::new(13, 3))),
+        ] {
+            assert_eq!(newest_toolkit(driver.parse().unwrap()), expected, "{driver}");
+        }
+        assert_eq!(minimum_driver(CudaVersion::new(12, 8)).map(|driver| driver.to_string()).as_deref(), Some("570.26"));
+        assert_eq!(minimum_driver(CudaVersion::new(12, 7)), None);
+    }
+
+    #[test]
+    fn cuda_13_dropped_devices_before_turing() {
+        assert!(supports_capability(12, (5, 0)) && supports_capability(13, (7, 5)) && supports_capability(14, (9, 0)));
+        assert!(!supports_capability(13, (7, 0)) && !supports_capability(14, (6, 1)));
+    }
+}

@@ -1,0 +1,235 @@
+//! The content of one file, moved the cheapest way that works between two filesystems.
+//!
+//! In order: share the blocks (`FICLONE`), have the kernel or the server copy (`copy_file_range`), read and write. What the
+//! pair of filesystems refuses once is not tried again. Holes stay holes.
+
+use std::os::fd::BorrowedFd;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use rustix::fs::{SeekFrom, Stat, copy_file_range, ftruncate, ioctl_ficlone, seek};
+use rustix::io::{Errno, pread, pwrite};
+
+use super::facts::Facts;
+use crate::fault;
+
+/// What is read and written at a time, in bytes. Bigger gains nothing on local disks, and each worker has one.
+const BUFFER_BYTES: usize = 256 * 1024;
+
+/// Up to this size reading and writing is cheaper than setting up a copy inside the kernel, in bytes.
+const SMALL_BYTES: u64 = 64 * 1024;
+
+/// What one call copies inside the kernel at most, in bytes: often enough for progress to move.
+const RANGE_BYTES: u64 = 16 * 1024 * 1024;
+
+/// Which file the failed operation was on.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Failure {
+    Read(Errno),
+    Write(Errno),
+    /// The source has less than its size said.
+    Shrunk,
+}
+
+/// What works between the two filesystems of a copy.
+#[derive(Debug)]
+pub(crate) struct Channel {
+    clones: AtomicBool,
+    ranges: AtomicBool,
+}
+
+impl Channel {
+    pub(crate) fn new() -> Self {
+        Self { clones: AtomicBool::new(true), ranges: AtomicBool::new(true) }
+    }
+
+    /// Copies the whole content of `from`, whose facts are `stat`, into the empty file `to`.
+    pub(crate) fn fill(
+        &self,
+        from: BorrowedFd<'_>,
+        stat: &Stat,
+        to: BorrowedFd<'_>,
+        buffer: &mut Vec<u8>,
+        advance: &dyn Fn(u64),
+    ) -> Result<(), Failure> {
+        let size = stat.bytes();
+        if size == 0 {
+            return Ok(());
+        }
+        if self.clone_whole(from, to)? {
+            advance(size);
+            return Ok(());
+        }
+        if stat.allocated_bytes() >= size {
+            return self.copy(from, to, 0, size, buffer, advance);
+        }
+        let mut position = 0;
+        while let Some((start, end)) = data_after(from, position, size)? {
+            advance(start - position);
+            self.copy(from, to, start, end, buffer, advance)?;
+            position = end;
+        }
+        if position < size {
+            ftruncate(to, size).map_err(Failure::Write)?;
+            advance(size - position);
+        }
+        Ok(())
+    }
+
+    fn clone_whole(&self, from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> Result<bool, Failure> {
+        if !self.clones.load(Ordering::Relaxed) {
+            return Ok(false);
+        }
+        match fault::call("content.clone", || ioctl_ficlone(to, from)) {
+            Ok(()) => Ok(true),
+            Err(full @ (Errno::NOSPC | Errno::DQUOT)) => Err(Failure::Write(full)),
+            Err(_) => {
+                self.clones.store(false, Ordering::Relaxed);
+                Ok(false)
+            }
+        }
+    }
+
+    /// Copies the bytes from `start` to `end`, to the same place.
+    fn copy(
+        &self,
+        from: BorrowedFd<'_>,
+        to: BorrowedFd<'_>,
+        start: u64,
+        end: u64,
+        buffer: &mut Vec<u8>,
+        advance: &dyn Fn(u64),
+    ) -> Result<(), Failure> {
+        let mut position = start;
+        while position < end && end - start > SMALL_BYTES && self.ranges.load(Ordering::Relaxed) {
+            let (mut read_at, mut write_at) = (position, position);
+            let length = usize::try_from((end - position).min(RANGE_BYTES)).unwrap_or(usize::MAX);
+            let copied = fault::call("content.range", || {
+                copy_file_range(from, Some(&mut read_at), to, Some(&mut write_at), length)
+            });
+            match copied {
+                // Some filesystems say so instead of refusing; reading tells whether the file really ends here.
+                Ok(0) => break,
+                Ok(copied) => {
+                    position += copied as u64;
+                    advance(copied as u64);
+                }
+                Err(Errno::INTR) => {}
+                Err(full @ (Errno::NOSPC | Errno::DQUOT | Errno::IO)) => return Err(Failure::Write(full)),
+                Err(_) => self.ranges.store(false, Ordering::Relaxed),
+            }
+        }
+        buffer.resize(BUFFER_BYTES, 0);
+        while position < end {
+            let length = usize::try_from(end - position).map_or(BUFFER_BYTES, |left| left.min(BUFFER_BYTES));
+            let read = match pread(from, &mut buffer[..length], position) {
+                Ok(0) => return Err(Failure::Shrunk),
+                Ok(read) => read,
+                Err(Errno::INTR) => continue,
+                Err(errno) => return Err(Failure::Read(errno)),
+            };
+            write_all(to, &buffer[..read], position)?;
+            position += read as u64;
+            advance(read as u64);
+        }
+        Ok(())
+    }
+}
+
+fn write_all(to: BorrowedFd<'_>, mut data: &[u8], mut position: u64) -> Result<(), Failure> {
+    while !data.is_empty() {
+        match fault::call("content.write", || pwrite(to, data, position)) {
+            Ok(0) => return Err(Failure::Write(Errno::IO)),
+            Ok(written) => {
+                data = &data[written..];
+                position += written as u64;
+            }
+            Err(Errno::INTR) => {}
+            Err(errno) => return Err(Failure::Write(errno)),
+        }
+    }
+    Ok(())
+}
+
+/// The next stretch of data at or after a position; `None` when only a hole is left.
+fn data_after(file: BorrowedFd<'_>, position: u64, size: u64) -> Result<Option<(u64, u64)>, Failure> {
+    if position >= size {
+        return Ok(None);
+    }
+    let start = match seek(file, SeekFrom::Data(position)) {
+        Ok(start) => start,
+        Err(Errno::NXIO) => return Ok(None),
+        // A filesystem that does not know its holes: all is data.
+        Err(Errno::INVAL | Errno::OPNOTSUPP | Errno::NOSYS) => return Ok(Some((position, size))),
+        Err(errno) => return Err(Failure::Read(errno)),
+    };
+    if start >= size {
+        return Ok(None);
+    }
+    let end = seek(file, SeekFrom::Hole(start)).map_or(size, |end| end.min(size));
+    Ok(Some((start, end.max(start + 1))))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs::File;
+    use std::os::fd::AsFd;
+    use std::os::unix::fs::{FileExt, MetadataExt};
+    use std::sync::atomic::AtomicU64;
+
+    fn fill(channel: &Channel, from: &File, to: &File) -> u64 {
+        let advanced = AtomicU64::new(0);
+        let stat = rustix::fs::fstat(from).unwrap();
+        let advance = |bytes| {
+            advanced.fetch_add(bytes, Ordering::Relaxed);
+        };
+        channel.fill(from.as_fd(), &stat, to.as_fd(), &mut Vec::new(), &advance).unwrap();
+        advanced.into_inner()
+    }
+
+    fn channels() -> [Channel; 2] {
+        [Channel::new(), Channel { clones: AtomicBool::new(false), ranges: AtomicBool::new(false) }]
+    }
+
+    #[test]
+    fn content_of_any_size_arrives() {
+        for channel in channels() {
+            for size in [0, 1, 4096, 65_537, BUFFER_BYTES, BUFFER_BYTES + 1, 3 * BUFFER_BYTES] {
+                let content: Vec<u8> = (0..size).map(|index| u8::try_from(index % 251).unwrap()).collect();
+                let (from, to) = (tempfile::tempfile().unwrap(), tempfile::tempfile().unwrap());
+                from.write_all_at(&content, 0).unwrap();
+                assert_eq!(fill(&channel, &from, &to), size as u64);
+                let mut arrived = vec![0; size + 1];
+                assert_eq!(to.read_at(&mut arrived, 0).unwrap(), size);
+                assert_eq!(arrived[..size], content);
+            }
+        }
+    }
+
+    #[test]
+    fn holes_stay_holes() {
+        for channel in channels() {
+            let (from, to) = (tempfile::tempfile().unwrap(), tempfile::tempfile().unwrap());
+            from.write_all_at(b"in the middle", 40 << 20).unwrap();
+            from.set_len(100 << 20).unwrap();
+            assert_eq!(fill(&channel, &from, &to), 100 << 20);
+            let facts = to.metadata().unwrap();
+            assert_eq!(facts.len(), 100 << 20);
+            assert!(facts.blocks() * 512 < 1 << 20, "{} blocks", facts.blocks());
+            let mut arrived = [0; 13];
+            to.read_exact_at(&mut arrived, 40 << 20).unwrap();
+            assert_eq!(&arrived, b"in the middle");
+        }
+    }
+
+    #[test]
+    fn a_source_that_shrinks_is_noticed() {
+        let (from, to) = (tempfile::tempfile().unwrap(), tempfile::tempfile().unwrap());
+        from.write_all_at(b"four", 0).unwrap();
+        let stat = rustix::fs::fstat(&from).unwrap();
+        from.set_len(2).unwrap();
+        let channel = Channel { clones: AtomicBool::new(false), ranges: AtomicBool::new(false) };
+        let result = channel.fill(from.as_fd(), &stat, to.as_fd(), &mut Vec::new(), &|_| {});
+        assert_eq!(result, Err(Failure::Shrunk));
+    }
+}
