@@ -59,6 +59,34 @@ pub enum Error {
         #[source]
         source: crate::fetch::FetchError,
     },
+    /// The workspace could not be synced.
+    #[error("the workspace is not complete")]
+    Sync {
+        /// The cause.
+        #[from]
+        source: vast_sync::Error,
+    },
+    /// The inventory of the environment could not be taken.
+    #[error("the environments could not be read")]
+    Inventory {
+        /// The cause.
+        #[from]
+        source: vast_envhash::Error,
+    },
+    /// The limits of the container or its GPUs could not be set up.
+    #[error("the container's limits could not be applied")]
+    Gpu {
+        /// The cause.
+        #[from]
+        source: vast_gpu::Error,
+    },
+    /// A key or a certificate could not be made.
+    #[error("cannot make a certificate")]
+    Certificate {
+        /// The cause.
+        #[from]
+        source: rcgen::Error,
+    },
     /// A value of the environment makes no sense.
     #[error("`{name}` is not {expected}")]
     Variable {
@@ -83,6 +111,7 @@ impl Error {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Fetch { source, .. } => source.hint(),
+            Self::Sync { source } => source.hint(),
             Self::Run { source, .. } if source.kind() == io::ErrorKind::NotFound => {
                 Some("check that the program, and the interpreter in its first line, are installed".to_owned())
             }

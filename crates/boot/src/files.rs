@@ -3,7 +3,7 @@
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use rustix::fs::OFlags;
 
@@ -129,11 +129,16 @@ pub fn mend_line_ends(text: &[u8]) -> Option<Vec<u8>> {
     (mended.len() != text.len()).then_some(mended)
 }
 
-/// Whether two paths name the same file or directory.
-#[must_use]
-pub fn same_file(one: &Path, other: &PathBuf) -> bool {
-    let identity = |path: &Path| fs::metadata(path).map(|metadata| (metadata.dev(), metadata.ino())).ok();
-    identity(one).is_some_and(|found| Some(found) == identity(other))
+/// Refuses a link in a user's home that leads to somebody else's file: root is about to write through it.
+///
+/// # Errors
+/// When it is such a link.
+pub fn refuse_foreign_link(path: &Path, home: &Path) -> Result<(), Error> {
+    let owner = |path: &Path| fs::metadata(path).map(|metadata| metadata.uid()).ok();
+    if path.is_symlink() && path.exists() && owner(path) != owner(home) {
+        return Err(Error::Refused { path: path.to_owned(), reason: "it is a link to another user's file" });
+    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -14,8 +14,10 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, Signal, WaitOptions, WaitStatus, getpid, kill_process, set_child_subreaper, wait};
+use signal_hook::iterator::Signals;
 use signal_hook::low_level::pipe;
 
+use crate::cancel::Cancel;
 use crate::supervisor::STOP_GRACE;
 
 /// What the sequence gets on top of Supervisor's time to come to an end by itself.
@@ -59,6 +61,20 @@ pub fn supervise(sequence: &mut Command) -> io::Result<u8> {
             }
         }
     }
+}
+
+/// In the sequence: SIGTERM and SIGINT ask for the stop.
+///
+/// # Errors
+/// When they cannot be received.
+pub fn listen(cancel: Cancel) -> io::Result<()> {
+    let mut signals = Signals::new([signal_hook::consts::SIGTERM, signal_hook::consts::SIGINT])?;
+    let listener = move || {
+        for signal in signals.forever() {
+            cancel.fire(if signal == signal_hook::consts::SIGINT { Signal::INT } else { Signal::TERM });
+        }
+    };
+    std::thread::Builder::new().name("signals".to_owned()).spawn(listener).map(drop)
 }
 
 /// Whether this is process 1 of its namespace.

@@ -107,7 +107,7 @@ fn say_what_is_missing(boot: &Boot<'_>, plan: &Plan, journal: &mut Journal) {
 }
 
 /// Runs one stage and records it.
-pub(crate) fn run_entry(boot: &mut Boot<'_>, entry: &Entry, built_in: &[BuiltIn], journal: &mut Journal) {
+fn run_entry(boot: &mut Boot<'_>, entry: &Entry, built_in: &[BuiltIn], journal: &mut Journal) {
     journal.begin(&entry.name, &entry.source.to_string());
     if entry.name == WAIT_STAGE {
         journal.phase(Phase::Up);
@@ -153,11 +153,9 @@ fn failed(error: &Error) -> (Outcome, Option<String>) {
     (outcome, Some(message))
 }
 
-fn run_file(boot: &mut Boot<'_>, path: &Path) -> (Outcome, Option<String>) {
-    match source(boot, path) {
-        Ok(result) => result,
-        Err(error) => failed(&error),
-    }
+/// Sources a shell stage, without recording it.
+pub(crate) fn run_file(boot: &mut Boot<'_>, path: &Path) -> (Outcome, Option<String>) {
+    source(boot, path).unwrap_or_else(|error| failed(&error))
 }
 
 /// Sources a shell stage and takes over what it left.

@@ -3,7 +3,6 @@
 use std::io;
 use std::path::PathBuf;
 
-use crate::digest::Digest;
 use crate::build::{BuildProblem, EngineError};
 use crate::definition::DefinitionError;
 use crate::digest::Digest;
@@ -167,9 +166,7 @@ impl Error {
                 existing.first().map(|platform| format!("choose another image, or build for --platform {platform}"))
             }
             Self::OtherDigest { .. } => Some("leave the digest out of the name that is written".to_owned()),
-            Self::Dockerfile { problem, .. } => problem.hint(),
             Self::NotWritable { .. } => Some("write to a registry, oci: or oci-archive:".to_owned()),
-            Self::Dockerfile { problem, .. } => problem.hint(),
             Self::Instruction { problem, .. } => problem.hint(),
             Self::Definition { source, .. } => source.hint(),
             Self::Engine(error) => error.hint(),

@@ -15,7 +15,7 @@ use crate::layer::{ContentRef, IndexCache, NodeKind, Tree};
 use crate::platform::Platform;
 
 /// Where the hash is recorded.
-pub(super) const FILE: &str = "/.env_hash";
+pub(crate) const FILE: &str = "/.env_hash";
 
 /// Whether a `RUN` does nothing but record the environment hash: the guide's last instruction and its variants.
 ///
@@ -52,7 +52,7 @@ fn is_recording(command: &str) -> bool {
 /// The environment of the image that `stack` amounts to.
 ///
 /// Only the files that the hash may read are taken out of their layers; a layer that has none of them is not streamed.
-pub(super) async fn inventory(
+pub(crate) async fn inventory(
     stack: &mut Stack,
     cache: &IndexCache,
     platform: &Platform,

@@ -19,7 +19,7 @@ pub mod buildah;
 mod config;
 mod contexts;
 mod copy;
-mod envhash;
+pub(crate) mod envhash;
 mod folder;
 mod glob;
 mod ignore;
@@ -33,7 +33,7 @@ mod plan;
 mod problem;
 pub mod runner;
 mod scope;
-mod stack;
+pub(crate) mod stack;
 
 use std::collections::BTreeMap;
 use std::fmt;

@@ -20,7 +20,7 @@ const PARALLEL_INDEXES: usize = 4;
 
 /// Where a layer's blob is.
 #[derive(Clone)]
-pub(super) enum LayerBlob {
+pub(crate) enum LayerBlob {
     /// In the image that it came with.
     Source(Arc<dyn ImageSource>),
     /// In a file of this build.
@@ -29,7 +29,7 @@ pub(super) enum LayerBlob {
 
 /// One layer.
 #[derive(Clone)]
-pub(super) struct StackLayer {
+pub(crate) struct StackLayer {
     pub descriptor: Descriptor,
     pub diff_id: Digest,
     pub blob: LayerBlob,
@@ -37,7 +37,7 @@ pub(super) struct StackLayer {
 
 /// Layers from the bottom up, and what they amount to once somebody asked.
 #[derive(Clone, Default)]
-pub(super) struct Stack {
+pub(crate) struct Stack {
     pub layers: Vec<StackLayer>,
     tree: Option<Tree>,
 }
@@ -99,12 +99,12 @@ impl StackLayer {
 
 impl Stack {
     /// The stack of these layers; nothing is read yet.
-    pub(super) fn new(layers: Vec<StackLayer>) -> Self {
+    pub(crate) fn new(layers: Vec<StackLayer>) -> Self {
         Self { layers, tree: None }
     }
 
     /// What the layers amount to. The first call streams the headers of those that `cache` does not know.
-    pub(super) async fn tree(&mut self, cache: &IndexCache) -> Result<&mut Tree, Error> {
+    pub(crate) async fn tree(&mut self, cache: &IndexCache) -> Result<&mut Tree, Error> {
         if self.tree.is_none() {
             let indexes: Vec<LayerIndex> = stream::iter(self.layers.iter().map(|layer| layer.index(cache)))
                 .buffered(PARALLEL_INDEXES)
@@ -125,7 +125,7 @@ impl Stack {
     }
 
     /// Takes `wanted` contents out of the layers that hold them, into files in `work`. Each layer is streamed at most once.
-    pub(super) async fn contents(&self, wanted: &BTreeSet<ContentRef>, work: &Path) -> Result<Spool, Error> {
+    pub(crate) async fn contents(&self, wanted: &BTreeSet<ContentRef>, work: &Path) -> Result<Spool, Error> {
         let created = Spool::create(work);
         let mut spool = created.map_err(|source| Error::File { action: "create", path: work.to_owned(), source })?;
         let mut by_layer: BTreeMap<usize, BTreeSet<usize>> = BTreeMap::new();

@@ -1,0 +1,178 @@
+//! Stage 75: `PROVISIONING_SCRIPT`, until it succeeded once.
+
+use crate::env_vars;
+use crate::error::Error;
+use crate::files;
+use crate::script;
+use crate::stage::{Boot, Verdict};
+
+const KEPT: &str = "/provisioning.sh";
+const LOG: &str = "/var/log/portal/provisioning.log";
+const COMPLETE: &str = "/.provisioning_complete";
+const FAILED: &str = "/.provisioning_failed";
+const MANIFEST: &str = "/provisioning.yaml";
+
+pub(super) fn run(boot: &mut Boot<'_>) -> Result<Verdict, Error> {
+    let manifest = manifest(boot);
+    if let Some(note) = manifest {
+        boot.say(&format!("75-provisioning-script.sh: {note}"));
+    }
+    let also = |text: String| manifest.map_or(text.clone(), |note| format!("{text}; {note}"));
+    let Some(address) = boot.env.non_empty(env_vars::PROVISIONING_SCRIPT) else {
+        // A manifest alone asked for something that does not happen: that is giving up, not having nothing to do.
+        return Ok(manifest.map_or(Verdict::skipped("no PROVISIONING_SCRIPT"), |note| Verdict::GaveUp(note.to_owned())));
+    };
+    if boot.root.join(COMPLETE).exists() {
+        return Ok(Verdict::Skipped(also("done on an earlier boot".to_owned())));
+    }
+    files::unmark(&boot.root.join(FAILED))?;
+    let ran = script::obtain(boot, address, KEPT).and_then(|script| {
+        boot.say(&format!("provisioning with {}", script.shown));
+        script::run(boot, &script, Some(LOG))?;
+        Ok(script.shown)
+    });
+    match ran {
+        Ok(shown) => {
+            files::mark(&boot.root.join(COMPLETE))?;
+            Ok(Verdict::said(also(format!("ran {shown}"))))
+        }
+        // Neither done nor failed: the next boot runs it again.
+        Err(Error::Cancelled) => Err(Error::Cancelled),
+        Err(error) => {
+            files::mark(&boot.root.join(FAILED))?;
+            Err(error)
+        }
+    }
+}
+
+/// What to say about a declarative description, when there is one.
+fn manifest(boot: &Boot<'_>) -> Option<&'static str> {
+    if boot.env.non_empty(env_vars::PROVISIONING_MANIFEST).is_some() {
+        Some("PROVISIONING_MANIFEST is set, but this version does not run manifests")
+    } else if boot.root.join(MANIFEST).exists() {
+        Some("/provisioning.yaml is there, but this version does not run manifests")
+    } else {
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::{self, Permissions};
+    use std::io::{Read, Write};
+    use std::net::TcpListener;
+    use std::os::unix::fs::PermissionsExt;
+
+    use sha2::{Digest, Sha256};
+
+    use super::super::testing::Fake;
+    use super::*;
+
+    /// A server on loopback that answers one request with `body` and this status.
+    fn serve(status: &'static str, body: &'static str) -> String {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}/p.sh?token=secret-in-query", listener.local_addr().unwrap());
+        std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut request = [0; 4096];
+            let _ = stream.read(&mut request).unwrap();
+            let length = body.len();
+            write!(stream, "HTTP/1.1 {status}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}").unwrap();
+        });
+        url
+    }
+
+    fn provision(fake: &Fake, address: &str) -> Result<Verdict, Error> {
+        fake.run(run, &[("PROVISIONING_SCRIPT", address), ("WHO", "boot")])
+    }
+
+    fn markers(fake: &Fake) -> [bool; 2] {
+        [COMPLETE, FAILED].map(|marker| fake.path(marker).exists())
+    }
+
+    #[test]
+    fn a_script_runs_by_its_first_line_once_it_succeeded() {
+        let fake = Fake::new();
+        let url = serve("200 OK", "#!/bin/sh\r\necho \"hello $WHO from $0\"\r\ntest -z \"$BASH_VERSION\"\r\n");
+        let verdict = provision(&fake, &url).unwrap();
+        let Verdict::Done(Some(message)) = verdict else { panic!("{verdict:?}") };
+        assert!(!message.contains("secret-in-query"), "{message}");
+        assert_eq!(fake.read(LOG), format!("hello boot from {}\n", fake.path(KEPT).display()));
+        assert_eq!(markers(&fake), [true, false]);
+        assert_eq!(provision(&fake, &url).unwrap(), Verdict::skipped("done on an earlier boot"));
+    }
+
+    #[test]
+    fn a_failure_is_marked_and_the_next_boot_tries_again() {
+        let fake = Fake::new();
+        let error = provision(&fake, &serve("200 OK", "echo to both; echo error >&2; exit 4")).unwrap_err();
+        assert!(error.to_string().ends_with("` exited with 4"), "{error}");
+        assert_eq!(fake.read(LOG), "to both\nerror\n");
+        assert_eq!(markers(&fake), [false, true]);
+        provision(&fake, &serve("200 OK", "true")).unwrap();
+        assert_eq!(markers(&fake), [true, false]);
+    }
+
+    #[test]
+    fn what_is_no_script_or_not_the_promised_one_is_never_run() {
+        let digest = hex::encode(Sha256::digest("touch ran"));
+        for (address, reason) in [
+            (serve("200 OK", "<!DOCTYPE html>"), "it is an HTML page"),
+            (serve("404 Not Found", "touch ran"), "the server answered 404"),
+            (format!("{}#sha256={digest}", serve("200 OK", "touch ran; true")), "its SHA-256 is "),
+            (format!("{}#sha256=12", serve("200 OK", "touch ran")), "the checksum after"),
+            ("/no/such/file.sh".to_owned(), "the file cannot be read: No such file"),
+        ] {
+            let fake = Fake::new();
+            let error = provision(&fake, &address).unwrap_err();
+            assert!(error.chain().contains(reason), "{}", error.chain());
+            assert!(!error.chain().contains("secret-in-query"), "{}", error.chain());
+            assert_eq!(markers(&fake), [false, true]);
+            assert!(!fake.path("/ran").exists());
+        }
+        let fake = Fake::new();
+        provision(&fake, &format!("{}#sha256={digest}", serve("200 OK", "touch ran"))).unwrap();
+        assert!(fake.path("/ran").exists());
+    }
+
+    #[test]
+    fn a_local_script_stays_where_it_is_when_it_can_run_there() {
+        let fake = Fake::new();
+        let path = fake.write("/workspace/p.sh", "#!/bin/sh\necho $0\n");
+        fs::set_permissions(&path, Permissions::from_mode(0o755)).unwrap();
+        provision(&fake, "/workspace/p.sh").unwrap();
+        assert_eq!(fake.read(LOG), format!("{}\n", path.display()));
+        assert!(!fake.path(KEPT).exists());
+    }
+
+    #[test]
+    fn an_interpreter_that_is_missing_is_a_failure_with_a_hint() {
+        let fake = Fake::new();
+        let error = provision(&fake, &serve("200 OK", "#!/no/such/interpreter\n")).unwrap_err();
+        assert!(error.hint().unwrap().contains("interpreter"));
+        assert_eq!(markers(&fake), [false, true]);
+    }
+
+    #[test]
+    fn a_stop_leaves_no_marker() {
+        let fake = Fake::new();
+        fake.write("/p.sh", "sleep 600");
+        fake.boot(&[("PROVISIONING_SCRIPT", "/p.sh")], |boot| {
+            boot.cancel.fire(rustix::process::Signal::TERM);
+            assert!(matches!(run(boot), Err(Error::Cancelled)));
+        });
+        assert_eq!(markers(&fake), [false, false]);
+    }
+
+    #[test]
+    fn a_manifest_is_said_and_recorded() {
+        let fake = Fake::new();
+        fake.write("/provisioning.yaml", "");
+        assert!(matches!(fake.run(run, &[]).unwrap(), Verdict::GaveUp(_)));
+        fake.write("/p.sh", "true");
+        let verdict = fake.run(run, &[("PROVISIONING_MANIFEST", "x"), ("PROVISIONING_SCRIPT", "/p.sh")]).unwrap();
+        assert!(matches!(verdict, Verdict::Done(Some(message)) if message.contains("PROVISIONING_MANIFEST")));
+        assert!(fake.said().contains("does not run manifests"));
+        assert_eq!(Fake::new().run(run, &[]).unwrap(), Verdict::skipped("no PROVISIONING_SCRIPT"));
+    }
+}
