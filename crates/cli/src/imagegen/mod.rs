@@ -1,11 +1,55 @@
 //! `vast-imagegen`: arguments and printing.
 
+mod copy;
+mod inspect;
+mod progress;
+mod session;
+mod text;
+mod transport;
+mod verify;
+
 use std::process::ExitCode;
 
-use crate::report::Exit;
+use clap::{Parser, Subcommand};
+use vast_imagegen::Error;
+
+use crate::report::{self, Exit};
+
+const PROGRAM: &str = "vast-imagegen";
+
+/// Builds, publishes, inspects and verifies images of the family.
+#[derive(Debug, Parser)]
+#[command(name = PROGRAM, version, about)]
+struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Copy an image, every platform of it, and name it last.
+    Copy(copy::Args),
+    /// Show an image's platforms, layers, history and configuration, without reading layers.
+    Inspect(inspect::Args),
+    /// Check that an image is what it claims to be and what the guide asks for; exit 1 if not.
+    Verify(verify::Args),
+}
 
 /// Parses the command line, does the work and maps the outcome to an exit code.
 #[must_use]
 pub fn run() -> ExitCode {
-    Exit::CouldNot.into()
+    let args: Args = match report::parse_args() {
+        Ok(args) => args,
+        Err(exit) => return exit.into(),
+    };
+    let done = match &args.command {
+        Command::Copy(args) => copy::run(args),
+        Command::Inspect(args) => inspect::run(args),
+        Command::Verify(args) => verify::run(args),
+    };
+    done.unwrap_or_else(|error| fail(&error)).into()
+}
+
+fn fail(error: &Error) -> Exit {
+    report::fail(PROGRAM, error, error.hint().as_deref())
 }
