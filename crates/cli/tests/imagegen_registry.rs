@@ -158,7 +158,7 @@ fn a_registry_that_is_down_refuses_or_hangs_up_is_one_clear_message() {
 #[test]
 fn nothing_is_tagged_when_the_target_fails_midway() {
     let (from, to) = (Registry::start(), Registry::start());
-    from.push("app", "v1", &ImageBuilder::new().file("a", &[7; 100_000]).build());
+    from.push("app", "v1", &ImageBuilder::new().file("a", &vec![7; 100_000]).build());
     let dir = tempfile::tempdir().unwrap();
     for kind in [Kind::Status(500), Kind::CutUpload(50), Kind::Status(403)] {
         to.heal();

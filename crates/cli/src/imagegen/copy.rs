@@ -17,9 +17,9 @@ use crate::report::Exit;
 /// The command line.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// The image: docker://host/repo:tag, oci:DIR[:tag], oci-archive:FILE, docker-archive:FILE; a bare host/repo:tag is docker://.
+    /// The image: `docker://host/repo:tag` (or bare), `oci:DIR[:tag]`, `oci-archive:FILE`, `docker-archive:FILE`.
     source: Reference,
-    /// Where it goes: docker://host/repo:tag, oci:DIR[:tag] or oci-archive:FILE.
+    /// Where it goes: `docker://host/repo:tag` (or bare), `oci:DIR[:tag]` or `oci-archive:FILE`.
     target: Reference,
     /// Copy this platform's image alone, not the whole index.
     #[arg(long, value_name = "OS/ARCH")]

@@ -19,7 +19,7 @@ const COMMAND_WIDTH: usize = 100;
 /// The command line.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// The image: docker://host/repo:tag, oci:DIR[:tag], oci-archive:FILE, docker-archive:FILE; a bare host/repo:tag is docker://.
+    /// The image: `docker://host/repo:tag` (or bare), `oci:DIR[:tag]`, `oci-archive:FILE`, `docker-archive:FILE`.
     image: Reference,
     /// Show this platform's image alone.
     #[arg(long, value_name = "OS/ARCH")]

@@ -16,7 +16,7 @@ use crate::report::Exit;
 /// The command line.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// The image: docker://host/repo:tag, oci:DIR[:tag], oci-archive:FILE, docker-archive:FILE; a bare host/repo:tag is docker://.
+    /// The image: `docker://host/repo:tag` (or bare), `oci:DIR[:tag]`, `oci-archive:FILE`, `docker-archive:FILE`.
     image: Reference,
     /// Read the layers as well: their digests, diff ids, headers, and the environment hash.
     #[arg(long)]

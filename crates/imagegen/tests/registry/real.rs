@@ -29,6 +29,7 @@ impl Drop for Real {
 /// Starts one on a port of its own; `None` where it is not installed.
 fn start(extra: &str) -> Option<Real> {
     if !Path::new(REGISTRY).exists() {
+        eprintln!("skipped: {REGISTRY} is not installed");
         return None;
     }
     let dir = tempfile::tempdir().unwrap();
@@ -81,7 +82,10 @@ async fn layout(dir: &Path) -> String {
 
 fn skopeo(args: &[&str]) -> Option<Value> {
     let output = match Command::new("skopeo").args(args).output() {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return None,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            eprintln!("skipped: skopeo is not installed");
+            return None;
+        }
         output => output.unwrap(),
     };
     assert!(output.status.success(), "skopeo {args:?}: {}", String::from_utf8_lossy(&output.stderr));
