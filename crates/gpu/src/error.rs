@@ -23,6 +23,14 @@ pub enum Error {
         /// The cause.
         source: io::Error,
     },
+    /// A program could not be run, or failed.
+    #[error("`{program}` failed")]
+    Run {
+        /// The program.
+        program: String,
+        /// The cause, with what the program said.
+        source: io::Error,
+    },
 }
 
 impl Error {
@@ -39,7 +47,7 @@ impl Error {
     /// What the user can do about it.
     #[must_use]
     pub fn hint(&self) -> Option<String> {
-        let (Self::Read { source, .. } | Self::Change { source, .. }) = self;
+        let (Self::Read { source, .. } | Self::Change { source, .. } | Self::Run { source, .. }) = self;
         (source.kind() == io::ErrorKind::PermissionDenied).then(|| "run it as root".to_owned())
     }
 }

@@ -14,3 +14,13 @@ pub const XDG_CONFIG_HOME: &str = "XDG_CONFIG_HOME";
 
 /// Default: none. The folder that `~` stands for in the defaults above.
 pub const HOME: &str = "HOME";
+
+/// Default: 315532800 (1980-01-01, the earliest that a zip archive can hold). Seconds since 1970. The time that a built
+/// image and every new file in it get (reproducible-builds.org, "`SOURCE_DATE_EPOCH` specification").
+pub const SOURCE_DATE_EPOCH: &str = "SOURCE_DATE_EPOCH";
+
+/// Default: `~/.cache`. Indexes of base layers are kept in `vast-imagegen` under it.
+pub const XDG_CACHE_HOME: &str = "XDG_CACHE_HOME";
+
+/// Default: none. The commit that is recorded as an image's revision, as GitHub sets it; `--revision` goes before it.
+pub const GITHUB_SHA: &str = "GITHUB_SHA";

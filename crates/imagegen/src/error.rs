@@ -3,8 +3,11 @@
 use std::io;
 use std::path::PathBuf;
 
+use crate::build::{BuildProblem, EngineError};
+use crate::definition::DefinitionError;
 use crate::digest::Digest;
 use crate::dockerfile::{Location, Problem};
+use crate::layer::LayerError;
 use crate::platform::Platform;
 use crate::reference::ParseReferenceError;
 use crate::registry::RegistryError;
@@ -97,7 +100,8 @@ pub enum Error {
     /// The work was abandoned because the program is ending.
     #[error("the work was interrupted")]
     Interrupted,
-    // dockerfile
+
+    // Building.
     /// A Dockerfile that cannot be parsed.
     #[error("{at}: {problem}")]
     Dockerfile {
@@ -106,6 +110,49 @@ pub enum Error {
         /// What is wrong there.
         problem: Problem,
     },
+    /// An instruction that cannot be carried out.
+    #[error("{at}: {problem}")]
+    Instruction {
+        /// Where.
+        at: Location,
+        /// Why.
+        #[source]
+        problem: Box<BuildProblem>,
+    },
+    /// A request to build that cannot be understood, before any instruction.
+    #[error("cannot build `{}`: {reason}", folder.display())]
+    Request {
+        /// The folder.
+        folder: PathBuf,
+        /// Why.
+        reason: String,
+    },
+    /// An `image.toml` that cannot be used.
+    #[error("cannot use `{}`", path.display())]
+    Definition {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: Box<DefinitionError>,
+    },
+    /// A layer that cannot be used.
+    #[error("cannot use layer {digest} of `{reference}`")]
+    Layer {
+        /// The image.
+        reference: String,
+        /// The layer's digest.
+        digest: String,
+        /// Why.
+        #[source]
+        source: LayerError,
+    },
+    /// The environment of an image could not be determined.
+    #[error("cannot determine the image's environment")]
+    Environment(#[from] vast_envhash::Error),
+    /// Another program that was to build did not.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
 }
 
 impl Error {
@@ -119,8 +166,10 @@ impl Error {
                 existing.first().map(|platform| format!("choose another image, or build for --platform {platform}"))
             }
             Self::OtherDigest { .. } => Some("leave the digest out of the name that is written".to_owned()),
-            Self::Dockerfile { problem, .. } => problem.hint(),
             Self::NotWritable { .. } => Some("write to a registry, oci: or oci-archive:".to_owned()),
+            Self::Instruction { problem, .. } => problem.hint(),
+            Self::Definition { source, .. } => source.hint(),
+            Self::Engine(error) => error.hint(),
             _ => None,
         }
     }

@@ -82,6 +82,17 @@ pub async fn publish(
     parallel: usize,
     progress: &dyn Progress,
 ) -> Result<Published, Error> {
+    let published = put(publication, sink, parallel, progress).await;
+    sink.settle().await;
+    published
+}
+
+async fn put(
+    publication: &Publication<'_>,
+    sink: &dyn ImageSink,
+    parallel: usize,
+    progress: &dyn Progress,
+) -> Result<Published, Error> {
     let Some(named) = publication.manifests.last() else {
         return Err(malformed("publication", &sink.reference(), "it has no manifest"));
     };

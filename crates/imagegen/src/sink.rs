@@ -23,6 +23,17 @@ pub enum Content<'a> {
     Source(&'a dyn ImageSource),
 }
 
+impl Content<'_> {
+    /// What to name when the content cannot be read: its own source, or the target that it was for.
+    pub(crate) fn blame(&self, target: &str) -> String {
+        match self {
+            Self::Source(source) => source.reference(),
+            Self::File(path) => path.display().to_string(),
+            Self::Bytes(_) => target.to_owned(),
+        }
+    }
+}
+
 impl fmt::Debug for Content<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -69,4 +80,7 @@ pub trait ImageSink: Send + Sync {
 
     /// Gives the manifest, which is there already, the name of [`reference`](Self::reference). The last step of publishing.
     async fn name(&self, manifest: &RawManifest) -> Result<(), Error>;
+
+    /// Cleans up what was begun and not completed, as well as it can. Called when publishing is over, however it ended.
+    async fn settle(&self) {}
 }

@@ -54,3 +54,16 @@ pub const VAST_TCP_PORT_PREFIX: &str = "VAST_TCP_PORT_";
 
 /// The instance's number on the platform; shown in the page's head. Default none.
 pub const CONTAINER_ID: &str = "CONTAINER_ID";
+
+/// The application's name under Supervisor (its `[program:…]`), which names its logs and its skip marker. Set by the
+/// program's configuration; default none: only standard output is written.
+pub const PROC_NAME: &str = "PROC_NAME";
+
+/// `true` makes the shell function `pty` run its command plainly, without a pseudo-terminal. Default `false`.
+pub const DISABLE_PTY: &str = "DISABLE_PTY";
+
+/// The width that `vast-pty` gives its terminal, in characters, where its own output is no terminal. Default 120.
+pub const COLUMNS: &str = "COLUMNS";
+
+/// The height that `vast-pty` gives its terminal, in lines, where its own output is no terminal. Default 30.
+pub const LINES: &str = "LINES";

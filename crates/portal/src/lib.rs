@@ -4,6 +4,8 @@ pub mod caddy;
 pub mod certificate;
 pub mod env_vars;
 mod error;
+pub mod logtee;
+pub mod pty;
 pub mod logs;
 pub mod metrics;
 pub mod supervisor;

@@ -4,13 +4,11 @@
 //! pseudo-terminal they show themselves as they are. The terminal changes nothing in the output (a newline stays one byte), and
 //! does not echo the input.
 
-use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::ffi::OsStringExt as _;
 use std::os::unix::process::CommandExt as _;
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus};
 
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{Mode, OFlags};
@@ -41,7 +39,7 @@ impl Session {
     ///
     /// # Errors
     /// Where no pseudo-terminal is to be had, or the program cannot be started.
-    pub fn start(program: &OsString, arguments: &[OsString], size: Size) -> io::Result<Self> {
+    pub fn start(mut command: Command, size: Size) -> io::Result<Self> {
         let master = rustix::pty::openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC)?;
         rustix::pty::grantpt(&master)?;
         rustix::pty::unlockpt(&master)?;
@@ -50,9 +48,7 @@ impl Session {
         let terminal = rustix::fs::open(&*name, flags, Mode::empty())?;
         set_up(&terminal, size)?;
 
-        let mut command = Command::new(program);
-        command.args(arguments).stdin(Stdio::from(terminal.try_clone()?)).stdout(Stdio::from(terminal.try_clone()?));
-        command.stderr(Stdio::from(terminal));
+        command.stdin(terminal.try_clone()?).stdout(terminal.try_clone()?).stderr(terminal);
         #[allow(unsafe_code, reason = "only the child itself can make the terminal its own, between fork and exec")]
         // SAFETY: the closure makes two system calls, which POSIX calls safe after fork, and allocates nothing.
         unsafe {
@@ -62,7 +58,10 @@ impl Session {
                 Ok(())
             });
         }
-        Ok(Self { master: File::from(master), child: command.spawn()? })
+        let child = command.spawn()?;
+        // The command holds the terminal open on this side too.
+        drop(command);
+        Ok(Self { master: File::from(master), child })
     }
 
     /// The program's process id, which is its session's and its process group's too.
@@ -147,10 +146,4 @@ fn wait(master: &File, input: Option<&impl AsFd>) -> io::Result<(bool, bool)> {
     }
     let ready = |fd: Option<&PollFd<'_>>| fd.is_some_and(|fd| !fd.revents().is_empty());
     Ok((ready(watched.first()), ready(watched.get(1))))
-}
-
-/// The words of a command line, for messages.
-#[must_use]
-pub fn shown(program: &OsString) -> String {
-    String::from_utf8_lossy(&program.clone().into_vec()).into_owned()
 }

@@ -21,8 +21,8 @@ impl Supervisord {
             "[unix_http_server]\nfile={at}/sock\nchmod=0700\n\
              [supervisord]\nnodaemon=true\nuser=root\nlogfile={at}/log\npidfile={at}/pid\nchildlogdir={at}\n\
              [rpcinterface:supervisor]\nsupervisor.rpcinterface_factory=supervisor.rpcinterface:make_main_rpcinterface\n\
-             [program:idle]\ncommand=/bin/sleep 1000\nstartsecs=0\n\
-             [program:off]\ncommand=/bin/sleep 1000\nautostart=false\nstartsecs=0\n\
+             [program:idle]\ncommand=/bin/sleep 1000\nstartsecs=0\nstopwaitsecs=1\n\
+             [program:off]\ncommand=/bin/sleep 1000\nautostart=false\nstartsecs=0\nstopwaitsecs=1\n\
              [program:broken]\ncommand=/nonexistent/<program> & more\nautostart=false\nstartretries=0\n"
         );
         let file = directory.path().join("conf");

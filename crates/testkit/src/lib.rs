@@ -1,1 +1,24 @@
-//! Development only: fake roots, a faulty registry and helpers for the tests of this workspace.
+//! Development only: a registry that misbehaves on request, and images made in memory, for the tests of this workspace.
+//!
+//! Nothing here is part of a binary. [`registry::Registry`] is a whole OCI registry inside the test's process: what is
+//! pushed to it can be looked at, and [faults](registry::Fault) make it slow, deaf, forgetful or a liar, as often as the test says.
+//! [`image::ImageBuilder`] makes small images for it.
+//!
+//! ```
+//! use vast_testkit::image::ImageBuilder;
+//! use vast_testkit::registry::Registry;
+//!
+//! let registry = Registry::start();
+//! let image = ImageBuilder::new().file("etc/hello", b"hello").build();
+//! registry.push("team/app", "v1", &image);
+//! assert_eq!(registry.tag("team/app", "v1"), Some(image.digest()));
+//! ```
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::missing_panics_doc,
+    reason = "tests are its only users: whatever goes wrong here has to fail them"
+)]
+
+pub mod image;
+pub mod registry;

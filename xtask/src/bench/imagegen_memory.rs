@@ -37,7 +37,7 @@ pub(crate) struct Args {
 
 /// Builds an image of one such layer and prints what it took.
 pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<Verdict> {
-    let kind = if args.dev { dist::Args::dev(dist::Scope::Binaries) } else { dist::Args::release() };
+    let kind = if args.dev { dist::Args::dev() } else { dist::Args::release() };
     let imagegen = dist::binaries(workspace, &kind)?.join("vast-imagegen");
     // Under `target`, which is on a disk: `/tmp` may be memory.
     let parent = workspace.target("bench");

@@ -81,7 +81,7 @@ fn publish(steps: &mut Steps, builder: &Builder, registry: &Registry, root: &Pat
 }
 
 fn compile(workspace: &Workspace, dev: bool) -> Result<PathBuf> {
-    let kind = if dev { dist::Args::dev(dist::Scope::Binaries) } else { dist::Args::release() };
+    let kind = if dev { dist::Args::dev() } else { dist::Args::release() };
     let folder = dist::binaries(workspace, &kind)?;
     for name in INSTANCE_TOOLS {
         ensure!(folder.join(name).exists(), "{} was not built", folder.join(name).display());

@@ -18,9 +18,7 @@ use crate::workspace::Workspace;
 /// The package of all binaries.
 const PACKAGE: &str = "vast-cli";
 
-/// Linked against by `cargo zigbuild`, which takes the glibc version as the end of the target's name: 2.28 is that of
-/// the oldest images in use.
-const TARGET: &str = "x86_64-unknown-linux-gnu";
+/// The glibc that is linked against: that of the oldest images in use (DESIGN, rule 7).
 const GLIBC: needs::Version = needs::Version { major: 2, minor: 28 };
 
 /// Which binaries.
@@ -54,8 +52,13 @@ impl Args {
     }
 
     /// This machine's binaries.
-    pub(crate) fn dev(scope: Scope) -> Self {
-        Self { dev: true, profile: "dev".to_owned(), scope }
+    pub(crate) fn dev() -> Self {
+        Self { dev: true, profile: "dev".to_owned(), scope: Scope::default() }
+    }
+
+    /// The same, compiled along with more.
+    pub(crate) fn within(self, scope: Scope) -> Self {
+        Self { scope, ..self }
     }
 }
 
@@ -95,11 +98,12 @@ pub(crate) fn binaries(workspace: &Workspace, args: &Args) -> Result<PathBuf> {
         return Ok(folder);
     }
     tools.ensure(&[], &[Tool::Zigbuild])?;
-    let target = format!("{TARGET}.{}.{}", GLIBC.major, GLIBC.minor);
-    let mut command = tools.command(Tool::Zigbuild);
+    let target = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
+    let mut command = tools.command(Tool::Zigbuild)?;
     command.current_dir(workspace.root()).args(["zigbuild", "--package", PACKAGE, "--bins"]);
-    process::run(command.args(["--target", &target, "--profile", &args.profile]))?;
-    let built = workspace.target(TARGET).join(output_folder(&args.profile));
+    // zigbuild takes the glibc version as the end of the target's name.
+    process::run(command.arg("--target").arg(format!("{target}.{GLIBC}")).args(["--profile", &args.profile]))?;
+    let built = workspace.target(target).join(output_folder(&args.profile));
     let built: Vec<_> = names(workspace)?.iter().map(|name| built.join(name)).collect();
     let folder = workspace.target("dist/bin");
     publish(&built, &folder, |from, to| {

@@ -41,6 +41,8 @@ pub(crate) const STEPS: &[Step] = &[
         .needs(&[Group::Lint], &[]),
     step("licences", "licences, bans and sources of the dependencies", licences).needs(&[], &[Tool::Deny]),
     step("clippy", "no warnings from the compiler and clippy", clippy),
+    step("fuzz", "the fuzz targets, a workspace of their own, compile without warnings", fuzz)
+        .needs(&[Group::Compilers], &[]),
     step("docs", "the documentation builds without warnings", docs),
     step(TESTS, "unit and integration tests", tests).needs(&[Group::Services], &[Tool::Nextest]),
     step("doctests", "the examples of the documentation", doctests),
@@ -48,7 +50,7 @@ pub(crate) const STEPS: &[Step] = &[
     step("dist", "release binaries need nothing newer than glibc 2.28", release)
         .needs(&[Group::Binutils], &[Tool::Zigbuild]),
     step("end-to-end", "the built binaries on real services", end_to_end)
-        .needs(&[Group::Services, Group::Binutils], &[Tool::Nextest, Tool::Uv]),
+        .needs(&[Group::Services, Group::Binutils], &[Tool::Nextest]),
 ];
 
 fn gate(fine: Result<bool>) -> Result<Counts> {
@@ -72,7 +74,7 @@ fn arrows(context: &Context<'_>) -> Result<Counts> {
 }
 
 fn licences(context: &Context<'_>) -> Result<Counts> {
-    let mut command = tool(context, Tool::Deny);
+    let mut command = tool(context, Tool::Deny)?;
     // Crates in several versions are for a person to look at now and then, and would hide the errors.
     command.args(["--log-level=warn", "check", "--hide-inclusion-graph", "--allow=duplicate"]);
     gate(process::succeeds(command.args(["licenses", "bans", "sources"])))
@@ -80,6 +82,16 @@ fn licences(context: &Context<'_>) -> Result<Counts> {
 
 fn clippy(context: &Context<'_>) -> Result<Counts> {
     cargo(context, &["clippy", "--workspace", "--all-targets", "--", "--deny=warnings"])
+}
+
+/// The target folder is that of the workspace: what is compiled alike is compiled once.
+fn fuzz(context: &Context<'_>) -> Result<Counts> {
+    let package = ["--manifest-path", "fuzz/Cargo.toml"];
+    let target = context.workspace.target("");
+    let format = process::succeeds(context.workspace.cargo().arg("fmt").args(package).arg("--check"))?;
+    let mut clippy = context.workspace.cargo();
+    clippy.arg("clippy").args(package).arg("--target-dir").arg(target).args(["--", "--deny=warnings"]);
+    Ok(Counts::gate(format && process::succeeds(&mut clippy)?))
 }
 
 fn docs(context: &Context<'_>) -> Result<Counts> {
@@ -106,7 +118,7 @@ fn release(context: &Context<'_>) -> Result<Counts> {
 
 /// Runs on the binaries of the development profile: stripped, they are what the tests expect in `target/dist-dev/bin`.
 fn end_to_end(context: &Context<'_>) -> Result<Counts> {
-    dist::run(context.workspace, &dist::Args::dev(context.scope))?;
+    dist::run(context.workspace, &dist::Args::dev().within(context.scope))?;
     match context.scope {
         Scope::Binaries => nextest(context, &["--package=vast-tests"]),
         Scope::Workspace => nextest(context, &["--workspace", "--filterset=package(vast-tests)"]),
@@ -115,11 +127,14 @@ fn end_to_end(context: &Context<'_>) -> Result<Counts> {
 
 fn nextest(context: &Context<'_>, arguments: &[&str]) -> Result<Counts> {
     let junit = context.workspace.target("nextest/default/junit.xml");
-    counts::nextest(tool(context, Tool::Nextest).args(["nextest", "run"]).args(arguments), &junit)
+    let mut command = tool(context, Tool::Nextest)?;
+    // A check changes nothing: no file beside a snapshot that differs.
+    command.env("INSTA_UPDATE", "no").args(["nextest", "run"]).args(arguments);
+    counts::nextest(&mut command, &junit)
 }
 
-fn tool(context: &Context<'_>, tool: Tool) -> Command {
-    let mut command = context.tools.command(tool);
+fn tool(context: &Context<'_>, tool: Tool) -> Result<Command> {
+    let mut command = context.tools.command(tool)?;
     command.current_dir(context.workspace.root());
-    command
+    Ok(command)
 }

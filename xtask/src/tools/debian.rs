@@ -17,6 +17,8 @@ pub(crate) enum Group {
     Services,
     /// What the tools from PyPI are installed with.
     Python,
+    /// Compilers of what crates bring in other languages.
+    Compilers,
     /// Reading and stripping of the built binaries.
     Binutils,
 }
@@ -67,6 +69,7 @@ const PACKAGES: &[Package] = &[
     service(Group::Services, "cron", "cron"),
     package(Group::Python, "python3", "python3"),
     Package { name: "python3-venv", sign: Sign::Module("ensurepip"), group: Group::Python, service: None },
+    package(Group::Compilers, "g++", "c++"),
     package(Group::Binutils, "binutils", "readelf"),
 ];
 

@@ -44,18 +44,16 @@ impl Tools {
     }
 
     /// A command that runs `tool`.
-    ///
-    /// Tools find each other (`cargo-zigbuild` looks for zig's Python module) because the folder of all of them comes
-    /// first in `PATH`.
-    pub(crate) fn command(&self, tool: Tool) -> Command {
+    pub(crate) fn command(&self, tool: Tool) -> Result<Command> {
         let bin = self.venv().join("bin");
         let mut command = Command::new(bin.join(tool.program()));
-        let rest = std::env::var_os("PATH").unwrap_or_default();
-        let folders = std::iter::once(bin).chain(std::env::split_paths(&rest));
-        if let Ok(path) = std::env::join_paths(folders) {
-            command.env("PATH", path);
+        // It looks for zig as a module of `python3`. Other tools start programs that must find this machine's own.
+        if tool == Tool::Zigbuild {
+            let rest = std::env::var_os("PATH").unwrap_or_default();
+            let folders = std::iter::once(bin).chain(std::env::split_paths(&rest));
+            command.env("PATH", std::env::join_paths(folders).context("the tools' folder does not fit into PATH")?);
         }
-        command
+        Ok(command)
     }
 
     fn venv(&self) -> PathBuf {

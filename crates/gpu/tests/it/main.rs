@@ -3,6 +3,7 @@
 
 mod amd;
 mod cpu_limits;
+mod cuda;
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -80,8 +80,10 @@ pub struct Dockerfile {
 /// One build stage.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Stage {
-    /// The line of its `FROM`.
+    /// The first line of its `FROM`.
     pub line: usize,
+    /// The last line of its `FROM`, which is another one where it is continued.
+    pub last_line: usize,
     /// The image as written, variables unexpanded.
     pub image: String,
     /// The value of `--platform`, unexpanded.

@@ -15,7 +15,7 @@ pub(super) fn dockerfile(file: &str, text: &str) -> Result<Dockerfile, At> {
         let at = line.first;
         let (word, rest) = split_word(&line.text);
         if word == "FROM" {
-            let stage = from(rest, at, escape).map_err(|problem| (at, problem))?;
+            let stage = from(rest, &line, escape).map_err(|problem| (at, problem))?;
             if let Some(name) = stage.name.as_ref().filter(|name| stages.iter().any(|s| s.name.as_ref() == Some(name)))
             {
                 return Err((at, Problem::DuplicateStage(name.clone())));
@@ -82,7 +82,7 @@ fn one(instruction: &'static str, rest: &str) -> Result<String, Problem> {
     if rest.is_empty() { Err(operands(instruction, "needs an operand")) } else { Ok(rest.to_owned()) }
 }
 
-fn from(rest: &str, line: usize, escape: char) -> Result<Stage, Problem> {
+fn from(rest: &str, line: &LogicalLine, escape: char) -> Result<Stage, Problem> {
     let (flags, rest) = words::flags(rest, escape);
     let mut platform = None;
     for flag in flags {
@@ -100,7 +100,7 @@ fn from(rest: &str, line: usize, escape: char) -> Result<Stage, Problem> {
     if let Some(name) = name.as_ref().filter(|name| !is_stage_name(name)) {
         return Err(Problem::StageName(name.clone()));
     }
-    Ok(Stage { line, image: image.clone(), platform, name, instructions: Vec::new() })
+    Ok(Stage { line: line.first, last_line: line.last, image: image.clone(), platform, name, instructions: Vec::new() })
 }
 
 fn is_stage_name(name: &str) -> bool {

@@ -23,7 +23,15 @@ impl LayerIndex {
     /// # Errors
     /// [`LayerError`], for damage, hostile names and excess.
     pub fn read(blob: Box<dyn Read + Send>) -> Result<Self, LayerError> {
-        let mut reader = TarReader::new(decompressed(blob)?);
+        Self::read_tar(decompressed(blob)?)
+    }
+
+    /// Reads the headers of the uncompressed layer in `tar`, and all of `tar` to its end.
+    ///
+    /// # Errors
+    /// [`LayerError`], for damage, hostile names and excess.
+    pub fn read_tar(tar: impl Read) -> Result<Self, LayerError> {
+        let mut reader = TarReader::new(tar);
         let mut entries = Vec::new();
         while let Some(entry) = reader.next_entry()? {
             if entries.len() == MAX_ENTRIES {

@@ -62,7 +62,7 @@ impl<W: Write> TarWriter<W> {
 }
 
 fn changed(how: &str) -> io::Error {
-    io::Error::other(format!("it changed while it was read: it is {how} than it was"))
+    io::Error::new(io::ErrorKind::InvalidData, format!("it changed while it was read: it is {how} than it was"))
 }
 
 #[cfg(test)]

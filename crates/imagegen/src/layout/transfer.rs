@@ -25,6 +25,7 @@ pub(super) async fn write_blob(
     reference: &str,
     sent: BytesSent<'_>,
 ) -> Result<(), Error> {
+    let blamed = content.blame(reference);
     let reader: BlobReader = match content {
         Content::Bytes(bytes) => Box::new(std::io::Cursor::new(bytes.to_vec())),
         Content::File(path) => Box::new(File::open(path).map_err(|source| Error::File {
@@ -36,8 +37,7 @@ pub(super) async fn write_blob(
     };
     let reader = Verified::new(reader, digest, descriptor.size());
     let (counter, mut progress) = mpsc::unbounded_channel();
-    let reference = reference.to_owned();
-    let writing = blocking(move || write(reader, &target, &reference, &counter));
+    let writing = blocking(move || write(reader, &target, &blamed, &counter));
     tokio::pin!(writing);
     let mut total = 0;
     loop {
@@ -54,7 +54,7 @@ pub(super) async fn write_blob(
 fn write(
     mut reader: Verified<BlobReader>,
     target: &Path,
-    reference: &str,
+    blamed: &str,
     counter: &mpsc::UnboundedSender<u64>,
 ) -> Result<(), Error> {
     let failed = |source| Error::File { action: "write", path: target.to_owned(), source };
@@ -64,7 +64,7 @@ fn write(
         let read = match reader.read(&mut buffer) {
             Ok(0) => break,
             Ok(read) => read,
-            Err(error) => return Err(Error::from_read(error, reference)),
+            Err(error) => return Err(Error::from_read(error, blamed)),
         };
         file.write_all(&buffer[..read]).map_err(failed)?;
         // The writer was dropped: nobody waits for the blob any more.

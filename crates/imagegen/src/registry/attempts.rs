@@ -47,16 +47,18 @@ pub(super) struct Attempts<'a> {
     failed: u32,
     /// A new token was fetched and nothing was accepted since: a second 401 is final.
     renewed: bool,
+    renewals: u32,
 }
 
 impl<'a> Attempts<'a> {
     pub(super) fn new(client: &'a Client, access: &'a Access) -> Self {
-        Self { client, access, failed: 0, renewed: false }
+        Self { client, access, failed: 0, renewed: false, renewals: 0 }
     }
 
     /// Progress was made: what fails from here on is a new failure.
     pub(super) fn progress(&mut self) {
         self.failed = 0;
+        self.renewals = 0;
         self.renewed = false;
     }
 
@@ -72,8 +74,10 @@ impl<'a> Attempts<'a> {
     pub(super) async fn next(&mut self, failure: Failure) -> Result<(), Outcome> {
         let mut failure = failure;
         if let Failure::Challenged { challenges, used, message } = failure {
-            let again = !self.renewed;
+            // An operation of several requests may meet a few tokens' ends, but not for ever.
+            let again = !self.renewed && self.renewals < self.client.settings().retry.attempts.max(2);
             self.renewed = true;
+            self.renewals += 1;
             match self.client.auth().challenged(self.client, self.access, &challenges, used, message, again).await {
                 Ok(()) => return Ok(()),
                 Err(next) => failure = next,

@@ -119,6 +119,8 @@ impl Fetch {
                 return Err(RegistryError::Answer { host: host.clone(), status: status_text(status), message }.into());
             }
         };
+        // An answer without a length may have ended too early without anyone noticing.
+        let length_known = response.content_length().is_some();
         while let Some(mut chunk) = self.client.chunk(host, &mut response).await? {
             let skipped = skip.min(chunk.len() as u64);
             skip -= skipped;
@@ -132,7 +134,8 @@ impl Fetch {
                 return Ok(());
             }
         }
-        if *passed < self.size_bytes {
+        // Where the length is known, the registry's blob is shorter than it should be: the reader finds that out.
+        if *passed < self.size_bytes && !length_known {
             let cause = format!("it ended after {passed} of {} bytes", self.size_bytes);
             return Err(Failure::Cut { host: host.clone(), cause: super::error::Cause::new(cause) });
         }

@@ -14,7 +14,7 @@ use super::auth::Access;
 use super::client::{Client, Request};
 use super::error::RegistryError;
 use super::fetch::{BlockingFetch, Fetch};
-use super::upload::{Manner, Mount, Upload};
+use super::upload::{Manner, Mount, Session, Sessions, Upload};
 use crate::Error;
 use crate::digest::{Digest, Verified};
 use crate::manifest::{
@@ -35,6 +35,7 @@ pub struct RegistryImage {
     top: OnceCell<RawManifest>,
     /// The registry refused uploads in one piece.
     chunks: AtomicBool,
+    sessions: Sessions,
 }
 
 impl RegistryImage {
@@ -42,7 +43,15 @@ impl RegistryImage {
     #[must_use]
     pub fn new(client: Arc<Client>, reference: RegistryReference) -> Self {
         let (pull, push) = (Access::pull(&reference), Access::push(&reference));
-        Self { client, reference, pull, push, top: OnceCell::new(), chunks: AtomicBool::new(false) }
+        Self {
+            client,
+            reference,
+            pull,
+            push,
+            top: OnceCell::new(),
+            chunks: AtomicBool::new(false),
+            sessions: Sessions::default(),
+        }
     }
 
     fn failed(&self, action: &'static str, outcome: Outcome) -> Error {
@@ -136,7 +145,7 @@ impl RegistryImage {
         &self,
         upload: &Upload<'_>,
         content: Content<'_>,
-        session: Option<reqwest::Url>,
+        session: Option<Session>,
         sent: BytesSent<'_>,
     ) -> Result<Placed, Error> {
         let mut manner = if self.chunks.load(Ordering::Relaxed) { Manner::Chunks } else { Manner::Whole };
@@ -264,13 +273,20 @@ impl ImageSink for RegistryImage {
         if self.head_blob(&self.push, descriptor).await?.is_some() {
             return Ok(Placed::Present);
         }
+        let upload = |access| Upload {
+            client: &self.client,
+            access,
+            descriptor,
+            digest,
+            reference: &reference,
+            sessions: &self.sessions,
+        };
         let Some(from) = self.mountable(content) else {
-            let upload = Upload { client: &self.client, access: &self.push, descriptor, digest, reference: &reference };
-            return self.upload(&upload, content, None, sent).await;
+            return self.upload(&upload(&self.push), content, None, sent).await;
         };
         // Later requests of this upload keep the access of its start: registries may tie a session to it.
         let access = Access::mount(&self.reference, &from);
-        let upload = Upload { client: &self.client, access: &access, descriptor, digest, reference: &reference };
+        let (upload, plain_upload) = (upload(&access), upload(&self.push));
         let mut attempts = Attempts::new(&self.client, &access);
         loop {
             match upload.mount(&from).await {
@@ -280,8 +296,7 @@ impl ImageSink for RegistryImage {
                     Ok(()) => {}
                     // Not being allowed to mount says nothing about being allowed to upload.
                     Err(Outcome::Registry(RegistryError::Refused { .. })) => {
-                        let upload = Upload { access: &self.push, ..upload };
-                        return self.upload(&upload, content, None, sent).await;
+                        return self.upload(&plain_upload, content, None, sent).await;
                     }
                     Err(outcome) => return Err(self.failed("write to", outcome)),
                 },
@@ -299,5 +314,9 @@ impl ImageSink for RegistryImage {
             Some(tag) => self.put_manifest_as(manifest, tag).await,
             None => Ok(()),
         }
+    }
+
+    async fn settle(&self) {
+        self.sessions.cancel(&self.client, &self.push).await;
     }
 }

@@ -21,6 +21,7 @@ mod credentials;
 mod error;
 mod fetch;
 mod image;
+mod pump;
 mod retry;
 mod upload;
 

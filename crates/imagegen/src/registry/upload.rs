@@ -1,33 +1,35 @@
 //! Writing blobs: present, mounted from another repository, or uploaded, in one piece or in chunks.
 
+use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{self, Cursor, Read};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::io::{self, Cursor};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
-use futures_util::Stream;
+use bytes::Bytes;
 use http::{Method, StatusCode};
 use oci_spec::image::Descriptor;
 use reqwest::{Response, Url};
-use tokio::sync::mpsc;
 
 use super::attempts::{Attempts, Failure, Outcome};
 use super::auth::Access;
 use super::client::{Client, Request};
 use super::error::{Cause, RegistryError, message_of, status_text};
+use super::pump::Pump;
 use crate::Error;
 use crate::digest::Digest;
 use crate::sink::{BytesSent, Content};
 use crate::source::BlobReader;
-
-/// How much is read at once of what is uploaded, in bytes.
-const READ_BYTES: usize = 256 << 10;
 
 /// The size of a chunk where the registry does not want larger ones, in bytes. Six in parallel stay under 50 MB.
 const CHUNK_BYTES: u64 = 8 << 20;
 
 /// The time that a registry may take to store what has arrived completely, in stalls.
 const COMMIT_STALLS: u32 = 10;
+
+/// How long the registry may take to forget an upload.
+const CANCEL_PATIENCE: Duration = Duration::from_secs(5);
 
 const OCTETS: &str = "application/octet-stream";
 
@@ -36,7 +38,7 @@ const OCTETS: &str = "application/octet-stream";
 pub(super) enum Mount {
     Mounted,
     /// It opened an upload instead, as it may (OCI distribution spec, "Mounting a blob from another repository").
-    Declined(Option<Url>),
+    Declined(Option<Session>),
 }
 
 /// A blob on its way.
@@ -48,6 +50,51 @@ pub(super) struct Upload<'a> {
     pub(super) digest: Digest,
     /// The image, for messages.
     pub(super) reference: &'a str,
+    /// Where uploads are noted until they are complete.
+    pub(super) sessions: &'a Sessions,
+}
+
+/// The uploads that were begun and not completed: interrupted ones, and those of a publication that failed elsewhere.
+#[derive(Debug, Default)]
+pub(super) struct Sessions {
+    open: Mutex<BTreeMap<u64, Url>>,
+    next: AtomicU64,
+}
+
+/// An upload, and its address as the registry gave it last.
+#[derive(Debug, Clone)]
+pub(super) struct Session {
+    number: u64,
+    url: Url,
+    /// The smallest chunk in bytes that the registry takes.
+    smallest_chunk: u64,
+}
+
+impl Sessions {
+    fn begin(&self, url: Url, smallest_chunk: u64) -> Session {
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        let mut session = Session { number, url: url.clone(), smallest_chunk };
+        self.moved(&mut session, url);
+        session
+    }
+
+    fn moved(&self, session: &mut Session, url: Url) {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner).insert(session.number, url.clone());
+        session.url = url;
+    }
+
+    fn completed(&self, session: &Session) {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner).remove(&session.number);
+    }
+
+    /// Tells the registry to forget all that are left, so that nothing of them stays. It may not listen.
+    pub(super) async fn cancel(&self, client: &Client, access: &Access) {
+        let open = std::mem::take(&mut *self.open.lock().unwrap_or_else(PoisonError::into_inner));
+        for url in open.into_values() {
+            let cancelling = client.send(access, Request::new(Method::DELETE, url));
+            let _ = tokio::time::timeout(CANCEL_PATIENCE, cancelling).await;
+        }
+    }
 }
 
 /// How a blob goes out.
@@ -62,13 +109,13 @@ pub(super) enum Manner {
 impl Upload<'_> {
     /// Asks the registry to take the blob over from its repository `from`.
     pub(super) async fn mount(&self, from: &str) -> Result<Mount, Failure> {
-        let mut url = self.client.url(&self.access.host, &format!("{}/blobs/uploads/", self.access.repository))?;
+        let mut url = self.uploads_url()?;
         url.query_pairs_mut().append_pair("mount", &self.digest.to_string()).append_pair("from", from);
         let request = Request::new(Method::POST, url).header(http::header::CONTENT_LENGTH, 0);
         let response = self.client.send(self.access, request).await?;
         match response.status() {
             StatusCode::CREATED => Ok(Mount::Mounted),
-            StatusCode::ACCEPTED => Ok(Mount::Declined(Client::location(&response, self.access).ok())),
+            StatusCode::ACCEPTED => Ok(Mount::Declined(Some(self.begin(&response)?))),
             // Registries that know no mounts answer as they please; an upload will show what is wrong.
             _ => Ok(Mount::Declined(None)),
         }
@@ -78,14 +125,14 @@ impl Upload<'_> {
     pub(super) async fn run(
         &self,
         content: Content<'_>,
-        session: Option<Url>,
+        session: Option<Session>,
         manner: &mut Manner,
         sent: BytesSent<'_>,
     ) -> Result<(), Outcome> {
         let mut attempts = Attempts::new(self.client, self.access);
         let mut session = session;
         loop {
-            let failure = match self.attempt(content, session.take(), manner, &mut attempts, sent).await {
+            let failure = match self.attempt(content, &mut session, manner, &mut attempts, sent).await {
                 Ok(()) => return Ok(()),
                 Err(failure) => failure,
             };
@@ -93,81 +140,90 @@ impl Upload<'_> {
         }
     }
 
+    /// Leaves a session behind that is still good.
     async fn attempt(
         &self,
         content: Content<'_>,
-        session: Option<Url>,
+        session: &mut Option<Session>,
         manner: &mut Manner,
         attempts: &mut Attempts<'_>,
         sent: BytesSent<'_>,
     ) -> Result<(), Failure> {
-        let (mut session, mut smallest_chunk) = match session {
-            Some(session) => (session, 0),
-            None => self.start().await?,
+        let mut current = match session.take() {
+            Some(session) => session,
+            None => {
+                let session = self.start().await?;
+                attempts.accepted();
+                session
+            }
         };
-        attempts.accepted();
         if *manner == Manner::Whole {
-            let response = match self.put_whole(&session, content, sent).await {
+            let response = match self.put_whole(&current, content, sent).await {
                 Ok(response) => response,
-                Err(failure) => return Err(self.abandon(session, failure).await),
+                Err(failure) => {
+                    // A token that ended says nothing about the upload.
+                    *session = matches!(failure, Failure::Challenged { .. }).then_some(current);
+                    return Err(failure);
+                }
             };
             let status = response.status();
             if status.is_success() {
+                self.sessions.completed(&current);
                 return Ok(());
             }
             let body = self.client.read_body(&self.access.host, response, 64 << 10).await.unwrap_or_default();
             if !wants_chunks(status, &body) {
-                let failure = self.refused(status, &body);
-                return Err(self.abandon(session, failure).await);
+                return Err(self.refused(status, &body));
             }
             tracing::debug!(%status, host = self.access.host, "uploads in one piece are refused, sending chunks");
             *manner = Manner::Chunks;
-            (session, smallest_chunk) = self.start().await?;
+            current = self.start().await?;
         }
-        match self.put_chunks(session.clone(), content, smallest_chunk.max(CHUNK_BYTES), sent).await {
-            Ok(()) => Ok(()),
-            Err(failure) => Err(self.abandon(session, failure).await),
-        }
+        self.put_chunks(&mut current, content, sent).await?;
+        self.sessions.completed(&current);
+        Ok(())
     }
 
-    /// Opens an upload: its address, and the smallest chunk in bytes that the registry takes.
-    async fn start(&self) -> Result<(Url, u64), Failure> {
-        let url = self.client.url(&self.access.host, &format!("{}/blobs/uploads/", self.access.repository))?;
-        let request = Request::new(Method::POST, url).header(http::header::CONTENT_LENGTH, 0);
+    fn uploads_url(&self) -> Result<Url, RegistryError> {
+        self.client.url(&self.access.host, &format!("{}/blobs/uploads/", self.access.repository))
+    }
+
+    async fn start(&self) -> Result<Session, Failure> {
+        let request = Request::new(Method::POST, self.uploads_url()?).header(http::header::CONTENT_LENGTH, 0);
         let response = self.client.send(self.access, request).await?;
         if response.status() != StatusCode::ACCEPTED {
             return Err(self.client.unexpected(self.access, response).await);
         }
+        self.begin(&response)
+    }
+
+    fn begin(&self, response: &Response) -> Result<Session, Failure> {
         let smallest = response.headers().get("oci-chunk-min-length");
         let smallest = smallest.and_then(|value| value.to_str().ok()?.parse().ok()).unwrap_or(0);
-        Ok((Client::location(&response, self.access)?, smallest))
+        Ok(self.sessions.begin(Client::location(response, self.access)?, smallest))
     }
 
-    /// Tells the registry to forget an upload that cannot go on, so that nothing of it stays. It may not listen.
-    async fn abandon(&self, session: Url, failure: Failure) -> Failure {
-        if matches!(failure, Failure::Final(_) | Failure::Content(_)) {
-            let _ = self.client.send(self.access, Request::new(Method::DELETE, session)).await;
-        }
-        failure
-    }
-
-    async fn put_whole(&self, session: &Url, content: Content<'_>, sent: BytesSent<'_>) -> Result<Response, Failure> {
-        let pump = Pump::start(self.open(content).await?);
+    async fn put_whole(
+        &self,
+        session: &Session,
+        content: Content<'_>,
+        sent: BytesSent<'_>,
+    ) -> Result<Response, Failure> {
+        let pump = Pump::start(self.open(content).await?, content.blame(self.reference));
         let request = Request::new(Method::PUT, self.commit_url(session))
             .header(http::header::CONTENT_TYPE, OCTETS)
             .header(http::header::CONTENT_LENGTH, self.descriptor.size());
-        self.stream(request, pump, 0, sent).await
+        self.stream(request, pump, sent).await
     }
 
     async fn put_chunks(
         &self,
-        session: Url,
+        session: &mut Session,
         content: Content<'_>,
-        chunk_bytes: u64,
         sent: BytesSent<'_>,
     ) -> Result<(), Failure> {
-        let mut session = session;
-        let mut pump = Pump::start(self.open(content).await?);
+        let mut pump = Pump::start(self.open(content).await?, content.blame(self.reference));
+        let chunk_bytes = session.smallest_chunk.max(CHUNK_BYTES);
         let mut from = 0;
         loop {
             let chunk = pump.collect(chunk_bytes).await?;
@@ -175,7 +231,7 @@ impl Upload<'_> {
                 break;
             }
             let length = chunk.len() as u64;
-            let request = Request::new(Method::PATCH, session.clone())
+            let request = Request::new(Method::PATCH, session.url.clone())
                 .header(http::header::CONTENT_TYPE, OCTETS)
                 .header(http::header::CONTENT_RANGE, format!("{from}-{}", from + length - 1).as_str())
                 .header(http::header::CONTENT_LENGTH, length)
@@ -184,11 +240,11 @@ impl Upload<'_> {
             if !response.status().is_success() {
                 return Err(self.client.unexpected(self.access, response).await);
             }
-            session = Client::location(&response, self.access)?;
+            self.sessions.moved(session, Client::location(&response, self.access)?);
             from += length;
             sent(from);
         }
-        let request = Request::new(Method::PUT, self.commit_url(&session)).header(http::header::CONTENT_LENGTH, 0);
+        let request = Request::new(Method::PUT, self.commit_url(session)).header(http::header::CONTENT_LENGTH, 0);
         let response = self.client.send(self.access, request).await?;
         if response.status().is_success() {
             return Ok(());
@@ -199,15 +255,14 @@ impl Upload<'_> {
     }
 
     /// Sends a streamed request, reports its progress, and gives up on it when there is none for too long.
-    async fn stream(&self, request: Request, pump: Pump, from: u64, sent: BytesSent<'_>) -> Result<Response, Failure> {
+    async fn stream(&self, request: Request, pump: Pump, sent: BytesSent<'_>) -> Result<Response, Failure> {
         let (body, mut progress, failed) = pump.into_body();
         let stall = self.client.settings().stall;
         let response = self.client.send(self.access, request.streamed(body));
         tokio::pin!(response);
-        let mut total = from;
-        let end = from + self.descriptor.size();
+        let mut total = 0;
         let result = loop {
-            let patience = if total >= end { stall * COMMIT_STALLS } else { stall };
+            let patience = if total >= self.descriptor.size() { stall * COMMIT_STALLS } else { stall };
             tokio::select! {
                 result = &mut response => break result,
                 Some(bytes) = progress.recv() => {
@@ -222,14 +277,14 @@ impl Upload<'_> {
         // A connection that broke because there was nothing more to send did not fail by itself.
         let failed = failed.lock().unwrap_or_else(PoisonError::into_inner).take();
         match failed {
-            Some(error) => Err(Failure::Content(Error::from_read(error, self.reference))),
+            Some(error) => Err(Failure::Content(error)),
             None => result,
         }
     }
 
-    fn commit_url(&self, session: &Url) -> Url {
+    fn commit_url(&self, session: &Session) -> Url {
         // The session's own parameters (a state, a signature) stay.
-        let mut url = session.clone();
+        let mut url = session.url.clone();
         url.query_pairs_mut().append_pair("digest", &self.digest.to_string());
         url
     }
@@ -279,91 +334,4 @@ fn wants_chunks(status: StatusCode, body: &[u8]) -> bool {
         | StatusCode::NOT_IMPLEMENTED => true,
         _ => false,
     }
-}
-
-/// A blocking reader, read on a thread of its own into a short queue.
-struct Pump {
-    chunks: mpsc::Receiver<Bytes>,
-    failed: Arc<Mutex<Option<io::Error>>>,
-}
-
-impl Pump {
-    fn start(mut reader: BlobReader) -> Self {
-        let (sender, chunks) = mpsc::channel(4);
-        let failed = Arc::new(Mutex::new(None));
-        let slot = Arc::clone(&failed);
-        tokio::task::spawn_blocking(move || {
-            loop {
-                match read_full(&mut reader) {
-                    // The end, or the upload ended before its content and nobody needs the rest.
-                    Ok(chunk) => {
-                        if chunk.is_empty() || sender.blocking_send(chunk).is_err() {
-                            return;
-                        }
-                    }
-                    Err(error) => {
-                        *slot.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
-                        return;
-                    }
-                }
-            }
-        });
-        Self { chunks, failed }
-    }
-
-    /// Up to `limit_bytes`, rounded up to a read; empty at the end.
-    async fn collect(&mut self, limit_bytes: u64) -> Result<Bytes, Failure> {
-        let mut collected = BytesMut::new();
-        while (collected.len() as u64) < limit_bytes {
-            match self.chunks.recv().await {
-                Some(chunk) => collected.extend_from_slice(&chunk),
-                None => break,
-            }
-        }
-        match self.failed.lock().unwrap_or_else(PoisonError::into_inner).take() {
-            Some(error) => Err(Failure::Content(Error::from_read(error, "the content"))),
-            None => Ok(collected.freeze()),
-        }
-    }
-
-    fn into_body(self) -> (reqwest::Body, mpsc::UnboundedReceiver<u64>, Arc<Mutex<Option<io::Error>>>) {
-        let (counter, progress) = mpsc::unbounded_channel();
-        let Self { mut chunks, failed } = self;
-        let slot = Arc::clone(&failed);
-        let stream = futures_util::stream::poll_fn(move |context| {
-            chunks.poll_recv(context).map(|chunk| match chunk {
-                Some(chunk) => {
-                    // Nobody may be counting any more.
-                    let _ = counter.send(chunk.len() as u64);
-                    Some(Ok(chunk))
-                }
-                // An error ends the request; the end of the stream would complete it.
-                None if slot.lock().unwrap_or_else(PoisonError::into_inner).is_some() => {
-                    Some(Err(io::Error::other("the content cannot be read")))
-                }
-                None => None,
-            })
-        });
-        (body_of(stream), progress, failed)
-    }
-}
-
-fn body_of(stream: impl Stream<Item = io::Result<Bytes>> + Send + 'static) -> reqwest::Body {
-    reqwest::Body::wrap_stream(stream)
-}
-
-/// Reads until a buffer is full or the content ends, so that small reads do not become small packets.
-fn read_full(reader: &mut BlobReader) -> io::Result<Bytes> {
-    let mut buffer = BytesMut::zeroed(READ_BYTES);
-    let mut filled = 0;
-    while filled < buffer.len() {
-        match reader.read(&mut buffer[filled..]) {
-            Ok(0) => break,
-            Ok(read) => filled += read,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-    buffer.truncate(filled);
-    Ok(buffer.freeze())
 }

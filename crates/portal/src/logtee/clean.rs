@@ -78,6 +78,12 @@ impl Cleaner {
         }
     }
 
+    /// Whether [`Cleaner::flush`] has anything to give.
+    #[must_use]
+    pub fn has_text(&self) -> bool {
+        self.line.len() > incomplete_character(&self.line)
+    }
+
     /// The text of the current line that has not been given out.
     #[must_use]
     pub fn pending(&self) -> &[u8] {
@@ -91,31 +97,27 @@ impl Cleaner {
     }
 
     fn step(&mut self, byte: u8, out: &mut Vec<u8>) -> State {
+        // Whatever a sequence is in the middle of, the end of a line ends it: text comes before form.
+        if byte == b'\n' {
+            self.end_line(out);
+            return State::Text;
+        }
         match (self.state, byte) {
-            // Whatever a sequence is in the middle of, the end of a line ends it: text comes before form.
-            (_, b'\n') => {
-                self.end_line(out);
-                State::Text
+            (State::String(_), BELL) | (State::StringEscape(_), b'\\') => State::Text,
+            (State::String(length) | State::StringEscape(length), ESCAPE) => State::StringEscape(length),
+            (State::String(length) | State::StringEscape(length), _) if length < STRING_LIMIT => {
+                State::String(length + 1)
             }
-            (State::Text, ESCAPE) => State::Escape,
-            (State::Text, _) => {
-                self.control(byte);
-                State::Text
-            }
-            (State::String(_), BELL) => State::Text,
-            (State::String(length), ESCAPE) => State::StringEscape(length),
-            (State::StringEscape(_), b'\\') => State::Text,
-            (State::String(length) | State::StringEscape(length), _) if length < STRING_LIMIT => State::String(length + 1),
-            (State::Escape | State::Intermediate | State::Control, ESCAPE) => State::Escape,
-            (State::Escape, b'[') => State::Control,
+            (_, ESCAPE) => State::Escape,
+            (State::Escape, b'[') | (State::Control, b' '..=b'?') => State::Control,
             (State::Escape, b']' | b'P' | b'X' | b'^' | b'_') => State::String(0),
             (State::Escape | State::Intermediate, b' '..=b'/') => State::Intermediate,
-            (State::Control, b' '..=b'?') => State::Control,
-            // A control character within a sequence breaks it off and counts; any other byte is the final one.
-            (State::Escape | State::Intermediate | State::Control, 0..0x20) => {
+            // Within a sequence, it breaks it off.
+            (_, byte) if is_control(byte) => {
                 self.control(byte);
                 State::Text
             }
+            // The final byte.
             _ => State::Text,
         }
     }

@@ -6,7 +6,7 @@
 
 use std::ffi::OsString;
 use std::fs::File;
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, Read as _, Seek as _, Write as _};
 use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -27,8 +27,10 @@ const LOOKUP_INTERVAL: Duration = Duration::from_secs(1);
 pub struct Log {
     path: PathBuf,
     file: Option<File>,
-    size: u64,
+    size_bytes: u64,
     lost_bytes: u64,
+    /// The last attempt to open or to write failed.
+    failing: bool,
     looked_up: Instant,
 }
 
@@ -38,8 +40,10 @@ impl Log {
     /// # Errors
     /// What the system says. The log is usable all the same: it loses what is written until the file can be opened.
     pub fn open(path: &Path) -> (Self, io::Result<()>) {
-        let mut log = Self { path: path.to_path_buf(), file: None, size: 0, lost_bytes: 0, looked_up: Instant::now() };
+        let (path, looked_up) = (path.to_path_buf(), Instant::now());
+        let mut log = Self { path, file: None, size_bytes: 0, lost_bytes: 0, failing: false, looked_up };
         let result = log.reopen();
+        log.failing = result.is_err();
         (log, result)
     }
 
@@ -48,10 +52,7 @@ impl Log {
     /// # Errors
     /// As [`Log::open`].
     pub fn rotate(path: &Path) -> (Self, io::Result<()>) {
-        let kept = trim_before_rotation(path).and_then(|()| match std::fs::rename(path, suffixed(path, ".old")) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            result => result,
-        });
+        let kept = keep_previous(path);
         let (log, opened) = Self::open(path);
         (log, opened.and(kept))
     }
@@ -65,30 +66,25 @@ impl Log {
     /// Appends to the log.
     ///
     /// # Errors
-    /// The first of a series of failures; until a write succeeds again, further ones are only counted.
+    /// The first of a series of failures; until a write succeeds again, what is lost is only counted.
     pub fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
         let due = self.looked_up.elapsed() >= LOOKUP_INTERVAL;
         if due {
             self.looked_up = Instant::now();
-            if self.file.is_none() || !self.path.exists() {
+            if self.file.is_none() || self.path.symlink_metadata().is_err() {
                 // The result shows in the write that follows.
                 let _ = self.reopen();
             }
         }
-        let result = self.append(bytes);
-        let first = self.lost_bytes == 0;
-        match result {
-            Ok(()) => {
-                if self.size > LIMIT_BYTES {
-                    self.trim()?;
-                }
-                Ok(())
-            }
-            Err((error, written)) => {
-                self.lost_bytes += (bytes.len() - written) as u64;
-                if first { Err(error) } else { Ok(()) }
-            }
+        let mut rest = bytes;
+        let result = self.append(&mut rest);
+        self.lost_bytes += rest.len() as u64;
+        let told = std::mem::replace(&mut self.failing, result.is_err());
+        if self.size_bytes > LIMIT_BYTES && self.trim().is_err() {
+            // No more room than that: tried again when as much again has been written.
+            self.size_bytes = LIMIT_BYTES - KEPT_BYTES;
         }
+        if told { Ok(()) } else { result }
     }
 
     /// Appends `message`, unless the log ends with it already.
@@ -99,33 +95,28 @@ impl Log {
         let ends_so = self.file.as_ref().is_some_and(|file| {
             let length = message.len() as u64;
             let mut tail = vec![0; message.len()];
-            self.size >= length && file.read_exact_at(&mut tail, self.size - length).is_ok() && tail == message
+            self.size_bytes >= length
+                && file.read_exact_at(&mut tail, self.size_bytes - length).is_ok()
+                && tail == message
         });
         if ends_so { Ok(()) } else { self.write(message) }
     }
 
-    fn append(&mut self, bytes: &[u8]) -> Result<(), (io::Error, usize)> {
-        let Some(mut file) = self.file.as_ref() else {
-            return Err((io::Error::from(io::ErrorKind::NotFound), 0));
-        };
+    /// Writes from the front of `rest` what can be written.
+    fn append(&mut self, rest: &mut &[u8]) -> io::Result<()> {
+        let Some(file) = &self.file else { return Err(io::ErrorKind::NotConnected.into()) };
         if self.lost_bytes > 0 {
-            let note = format!("\n[{} bytes of the log are missing here: they could not be written]\n", self.lost_bytes);
-            file.write_all(note.as_bytes()).map_err(|error| (error, 0))?;
-            self.size += note.len() as u64;
+            let note =
+                format!("\n[{} bytes of the log are missing here: they could not be written]\n", self.lost_bytes);
+            let mut note = note.as_bytes();
+            self.size_bytes += note.len() as u64;
+            write_from(file, &mut note)?;
             self.lost_bytes = 0;
         }
-        let mut written = 0;
-        while written < bytes.len() {
-            match file.write(&bytes[written..]) {
-                Ok(0) => return Err((io::Error::from(io::ErrorKind::WriteZero), written)),
-                Ok(count) => written += count,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err((error, written)),
-            }
-            self.size += 0;
-        }
-        self.size += written as u64;
-        Ok(())
+        let before = rest.len();
+        let result = write_from(file, rest);
+        self.size_bytes += (before - rest.len()) as u64;
+        result
     }
 
     fn reopen(&mut self) -> io::Result<()> {
@@ -137,7 +128,7 @@ impl Log {
             make_directory(&self.path)?;
             open_plain(&self.path)
         })?;
-        self.size = file.metadata()?.len();
+        self.size_bytes = file.metadata()?.len();
         self.file = Some(file);
         Ok(())
     }
@@ -147,15 +138,15 @@ impl Log {
         let Some(file) = &self.file else { return Ok(()) };
         if !is_at(file, &self.path)? {
             // A newer start has rotated this log away: what is left to write is the end of an old one.
-            return Ok(());
+            return Err(io::ErrorKind::NotFound.into());
         }
         let tail = last_lines(file)?;
         match publish(&self.path, &tail) {
             Ok(file) => self.file = Some(file),
             // No room beside the log: the file itself has room for its own end.
-            Err(_) => replace_content(&self.path, &tail)?,
+            Err(_) => replace_content(file, &self.path, &tail)?,
         }
-        self.size = tail.len() as u64;
+        self.size_bytes = tail.len() as u64;
         Ok(())
     }
 }
@@ -217,13 +208,13 @@ fn is_at(file: &File, path: &Path) -> io::Result<bool> {
 
 /// The last lines of a file that fit into [`KEPT_BYTES`]. Of a single longer line, its end.
 fn last_lines(mut file: &File) -> io::Result<Vec<u8>> {
-    use io::Seek as _;
     let size = file.metadata()?.len();
     // One byte more, to see whether a line begins exactly there.
     file.seek(io::SeekFrom::Start(size.saturating_sub(KEPT_BYTES + 1)))?;
     let mut tail = Vec::new();
     file.take(KEPT_BYTES + 1).read_to_end(&mut tail)?;
-    let start = tail.iter().position(|byte| *byte == b'\n').map_or_else(
+    let newline = tail.iter().position(|byte| *byte == b'\n').filter(|newline| newline + 1 < tail.len());
+    let start = newline.map_or_else(
         || tail.iter().skip(1).position(|byte| byte & 0b1100_0000 != 0b1000_0000).map_or(0, |at| at + 1),
         |newline| newline + 1,
     );
@@ -248,22 +239,43 @@ fn publish(path: &Path, content: &[u8]) -> io::Result<File> {
     Ok(file)
 }
 
-fn replace_content(path: &Path, content: &[u8]) -> io::Result<()> {
+fn replace_content(log: &File, path: &Path, content: &[u8]) -> io::Result<()> {
+    // A second opening: with the first, which appends, Linux appends wherever a write is aimed.
     let flags = OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let file = File::from(rustix::fs::open(path, flags, Mode::empty())?);
+    if !is_at(log, path)? || !is_at(&file, path)? {
+        return Err(io::ErrorKind::NotFound.into());
+    }
     file.write_all_at(content, 0)?;
     file.set_len(content.len() as u64)
 }
 
-/// Logs that other programs left behind can be of any size.
-fn trim_before_rotation(path: &Path) -> io::Result<()> {
-    let large = rustix::fs::statat(CWD, path, AtFlags::SYMLINK_NOFOLLOW)
-        .is_ok_and(|stat| u64::try_from(stat.st_size).is_ok_and(|size| size > LIMIT_BYTES));
-    if !large {
-        return Ok(());
+fn write_from(mut file: &File, rest: &mut &[u8]) -> io::Result<()> {
+    while !rest.is_empty() {
+        match file.write(rest) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(count) => *rest = &rest[count..],
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
     }
-    let (mut log, opened) = Log::open(path);
-    opened.and_then(|()| log.trim())
+    Ok(())
+}
+
+/// Renames a log to `.old`. What is no plain file stays, for [`open_plain`] to remove.
+fn keep_previous(path: &Path) -> io::Result<()> {
+    let metadata = match path.symlink_metadata() {
+        Ok(metadata) if metadata.is_file() && metadata.nlink() == 1 => metadata,
+        Ok(_) => return Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error),
+    };
+    if metadata.len() > LIMIT_BYTES {
+        // Other programs leave logs of any size behind.
+        let (mut log, opened) = Log::open(path);
+        opened.and_then(|()| log.trim())?;
+    }
+    std::fs::rename(path, suffixed(path, ".old"))
 }
 
 #[cfg(test)]
@@ -363,8 +375,7 @@ mod tests {
         fs::write(directory.path().join("file"), "").unwrap();
         let (mut log, result) = Log::open(&directory.path().join("file/a.log"));
         assert!(result.is_err());
-        assert!(log.write(b"12345").is_err(), "the first failure is told");
-        assert!(log.write(b"678").is_ok(), "the next are not");
+        assert!(log.write(b"12345").is_ok() && log.write(b"678").is_ok(), "the failure has been told");
         assert_eq!(log.lost_bytes, 8);
     }
 }

@@ -53,7 +53,7 @@ pub fn tee(
     let mut text = Vec::new();
     let mut shown = Instant::now();
     loop {
-        if tee.must_show(shown) && !is_readable(input, tee.patience(shown))? {
+        if tee.cleaner.has_text() && !is_readable(input, tee.patience(shown))? {
             text.clear();
             tee.cleaner.flush(&mut text);
             tee.pass(&[], &text);
@@ -94,12 +94,7 @@ struct Tee<'a> {
 }
 
 impl Tee<'_> {
-    /// Whether part of a line waits to be shown.
-    fn must_show(&self, _shown: Instant) -> bool {
-        !self.cleaner.pending().is_empty()
-    }
-
-    /// How long it may wait for more.
+    /// How long a part of a line waits for more before it is shown.
     fn patience(&self, shown: Instant) -> Duration {
         if self.cleaner.is_redrawn() { REDRAW.saturating_sub(shown.elapsed()) } else { IDLE }
     }
@@ -123,8 +118,16 @@ impl Tee<'_> {
 /// The log files, before and after it is known that this start is a real one.
 enum Sinks {
     /// So far the output may be that of a start that skips itself.
-    Held { to: Destinations, skips: Vec<u8>, raw: Vec<u8>, text: Vec<u8> },
-    Open { raw: Option<Log>, clean: Option<Log> },
+    Held {
+        to: Destinations,
+        skips: Vec<u8>,
+        raw: Vec<u8>,
+        text: Vec<u8>,
+    },
+    Open {
+        raw: Option<Log>,
+        clean: Option<Log>,
+    },
 }
 
 impl Sinks {

@@ -1,0 +1,155 @@
+//! `RUN … env-hash > /.env_hash` without running it: the hash is computed from the layers.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::path::{Path, PathBuf};
+
+use vast_envhash::{Inventory, Need, may_read};
+
+use super::stack::{Stack, blocking};
+use crate::Error;
+use crate::dockerfile::Run;
+use crate::layer::spool::Spool;
+use crate::layer::{ContentRef, IndexCache, NodeKind, Tree};
+use crate::platform::Platform;
+
+/// Where the hash is recorded.
+pub(crate) const FILE: &str = "/.env_hash";
+
+/// Whether a `RUN` does nothing but record the environment hash: the guide's last instruction and its variants.
+///
+/// Allowed beside it are `set` with options and comments; anything else is for an engine that runs processes.
+pub(super) fn is_environment_hash(run: &Run) -> bool {
+    let Some(script) = run.script().filter(|_| run.flags.is_empty()) else { return false };
+    let mut hashes = 0;
+    for command in script.replace("&&", "\n").replace(';', "\n").lines() {
+        let command = command.trim();
+        let words: Vec<&str> = command.split_whitespace().collect();
+        match words.as_slice() {
+            [] => {}
+            _ if command.starts_with('#') => {}
+            ["set", options @ ..] if options.iter().all(|word| is_shell_option(word)) => {}
+            _ if is_recording(&words.concat()) => hashes += 1,
+            _ => return false,
+        }
+    }
+    hashes == 1
+}
+
+fn is_shell_option(word: &str) -> bool {
+    word == "pipefail"
+        || word.strip_prefix(['-', '+']).is_some_and(|letters| letters.chars().all(|c| c.is_ascii_alphabetic()))
+}
+
+/// `env-hash>/.env_hash`, however the program is called.
+fn is_recording(command: &str) -> bool {
+    let Some((program, file)) = command.split_once('>') else { return false };
+    let program = program.strip_prefix("/opt/instance-tools/bin/").unwrap_or(program);
+    matches!(program, "env-hash" | "vast-envhash") && file == FILE
+}
+
+/// The environment of the image that `stack` amounts to.
+///
+/// Only the files that the hash may read are taken out of their layers; a layer that has none of them is not streamed.
+pub(crate) async fn inventory(
+    stack: &mut Stack,
+    cache: &IndexCache,
+    platform: &Platform,
+    work: &Path,
+) -> Result<Inventory, Error> {
+    let tree = stack.tree(cache).await?.clone();
+    let wanted: BTreeSet<ContentRef> = tree
+        .iter()
+        .filter_map(|(path, node)| match node.kind {
+            NodeKind::File { content, size } if size > 0 && may_read(path) == Need::Content => Some(content),
+            _ => None,
+        })
+        .collect();
+    let spool = stack.contents(&wanted, work).await?;
+    let root = tempfile::Builder::new().prefix("root-").tempdir_in(work);
+    let root = root.map_err(|source| Error::File { action: "create", path: work.to_owned(), source })?;
+    let machine = match platform.architecture.as_str() {
+        "amd64" => "x86_64",
+        "arm64" => "aarch64",
+        other => other,
+    };
+    let options = vast_envhash::Options { live: false, machine: Some(machine.to_owned()), ..Default::default() };
+    blocking(move || {
+        lay_out(&tree, &spool, root.path())?;
+        vast_envhash::hash(root.path(), &options).map_err(Error::from)
+    })
+    .await?
+}
+
+/// Lays the skeleton of `tree` out in the empty directory `root`: all directories and links, and of the files what the hash
+/// may look at. Parents in a tree are directories and links come last, so nothing is ever written through a link.
+fn lay_out(tree: &Tree, spool: &Spool, root: &Path) -> Result<(), Error> {
+    let failed = |path: PathBuf| move |source| Error::File { action: "create", path, source };
+    let mut links = Vec::new();
+    for (path, node) in tree.iter() {
+        let full = root.join(path);
+        match &node.kind {
+            NodeKind::Directory if path.as_os_str().is_empty() => {}
+            NodeKind::Directory => fs::create_dir(&full).map_err(failed(full.clone()))?,
+            NodeKind::Symlink { target } => links.push((target, full)),
+            NodeKind::File { size, content } => {
+                let need = may_read(path);
+                if need == Need::No {
+                    continue;
+                }
+                match spool.path(*content).filter(|_| *size > 0 && need == Need::Content) {
+                    Some(taken) => fs::copy(taken, &full).map(drop).map_err(failed(full.clone()))?,
+                    None => fs::write(&full, b"").map_err(failed(full.clone()))?,
+                }
+                let mode = if node.metadata.mode & 0o111 == 0 { 0o644 } else { 0o755 };
+                fs::set_permissions(&full, fs::Permissions::from_mode(mode)).map_err(failed(full))?;
+            }
+            NodeKind::Fifo | NodeKind::Device { .. } => {}
+        }
+    }
+    for (target, full) in links {
+        symlink(target, &full).map_err(failed(full))?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dockerfile::{Dockerfile, Instruction};
+
+    fn recognised(text: &str) -> bool {
+        let dockerfile = Dockerfile::parse("Dockerfile", &format!("FROM scratch\n{text}")).unwrap();
+        match &dockerfile.stages[0].instructions[0].value {
+            Instruction::Run(run) => is_environment_hash(run),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn the_guides_last_instruction_is_recognised_in_its_variants() {
+        for text in [
+            "RUN \\\n    set -euo pipefail && \\\n    env-hash > /.env_hash",
+            "RUN env-hash >/.env_hash",
+            "RUN set -e; /opt/instance-tools/bin/env-hash > /.env_hash;",
+            "RUN <<EOF\n# record it\nset -euo pipefail\nenv-hash > /.env_hash\nEOF",
+        ] {
+            assert!(recognised(text), "{text}");
+        }
+        for text in [
+            "RUN env-hash",
+            "RUN env-hash > /tmp/x",
+            "RUN env-hash >> /.env_hash",
+            "RUN apt-get update && env-hash > /.env_hash",
+            "RUN env-hash > /.env_hash && env-hash > /.env_hash",
+            "RUN env-hash --json > /.env_hash",
+            "RUN set -- x && env-hash > /.env_hash",
+            "RUN true || env-hash > /.env_hash",
+            "RUN --mount=type=cache,target=/x env-hash > /.env_hash",
+            "RUN [\"env-hash\"]",
+        ] {
+            assert!(!recognised(text), "{text}");
+        }
+    }
+}

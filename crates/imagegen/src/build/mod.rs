@@ -1,0 +1,301 @@
+//! Building images from Dockerfiles.
+//!
+//! A build goes through three steps: the Dockerfile is parsed ([`crate::dockerfile`]), planned for a platform (which stages
+//! are needed, from what, and whether the native engine can do it), and carried out into a [`Built`] image, which nothing
+//! has published yet. [`Built::publication`] hands it to [`crate::publish`].
+//!
+//! The **native** engine starts no process and needs no root: base layers are read for their headers only, new layers are
+//! written straight from the context. The same input gives the same digest on any machine:
+//!
+//! * files of a context get mode 0755 or 0644 (as git keeps them), owner 0:0 unless `--chown`, and the build's
+//!   [epoch](Options::epoch) as their time;
+//! * entries are sorted, compression does not depend on the number of cores;
+//! * nothing of the machine is recorded: no host name, no path, no clock.
+//!
+//! The [**buildah**](buildah) engine runs `RUN` steps; its result is normalised the same way.
+
+mod archive;
+pub mod buildah;
+mod config;
+mod contexts;
+mod copy;
+pub(crate) mod envhash;
+mod folder;
+mod glob;
+mod ignore;
+mod layer_file;
+mod native;
+mod normalize;
+mod origin;
+mod output;
+mod owner;
+mod plan;
+mod problem;
+pub mod runner;
+mod scope;
+pub(crate) mod stack;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+pub use contexts::{BASE_CONTEXT, base_context};
+pub use output::{Built, BuiltImage};
+pub use problem::{BuildProblem, Obstacle};
+pub use runner::EngineError;
+
+use crate::Error;
+use crate::dockerfile::Dockerfile;
+use crate::layer::{Compression, IndexCache};
+use crate::platform::Platform;
+use crate::reference::Reference;
+use crate::source::ImageSource;
+use crate::transport::{TransportOptions, open_source};
+
+/// The time that files get where `SOURCE_DATE_EPOCH` says nothing: 1980-01-01, the earliest that a zip archive (and so a
+/// Python wheel made inside the image) can hold.
+pub const DEFAULT_EPOCH: i64 = 315_532_800;
+
+/// What is to be built, and how.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// The build context.
+    pub folder: PathBuf,
+    /// The Dockerfile, usually in `folder`.
+    pub dockerfile: PathBuf,
+    /// What for. More than one makes an index.
+    pub platforms: Vec<Platform>,
+    /// Values of `ARG`s.
+    pub build_args: BTreeMap<String, String>,
+    /// Further contexts by name, for `COPY --from=NAME` and `FROM NAME`.
+    pub contexts: BTreeMap<String, NamedContext>,
+    /// The stage to build instead of the last.
+    pub target: Option<String>,
+    /// Who carries out the instructions.
+    pub engine: Engine,
+    /// How new layers are compressed.
+    pub compression: Compression,
+    /// The time of new files and of the image, in seconds since 1970.
+    pub epoch: i64,
+    /// Threads that compress.
+    pub threads: usize,
+    /// Where indexes of base layers are kept between builds.
+    pub cache: Option<PathBuf>,
+    /// Where temporary files go.
+    pub work: PathBuf,
+    /// `org.opencontainers.image.version`: of what the image packages.
+    pub version: Option<String>,
+    /// `org.opencontainers.image.revision`: of the repository that describes the image.
+    pub revision: Option<String>,
+    /// `org.opencontainers.image.title`.
+    pub title: Option<String>,
+}
+
+/// A context beside the main one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NamedContext {
+    /// A directory of this machine.
+    Directory(PathBuf),
+    /// An image.
+    Image(Reference),
+}
+
+/// Who carries out a Dockerfile.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum Engine {
+    /// Native where that is possible, else buildah.
+    #[default]
+    Auto,
+    /// This program, starting no process.
+    Native,
+    /// `buildah`.
+    Buildah,
+}
+
+impl fmt::Display for Engine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Auto => "auto",
+            Self::Native => "native",
+            Self::Buildah => "buildah",
+        })
+    }
+}
+
+impl FromStr for Engine {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "auto" => Ok(Self::Auto),
+            "native" => Ok(Self::Native),
+            "buildah" => Ok(Self::Buildah),
+            other => Err(format!("`{other}` is not an engine: use auto, native or buildah")),
+        }
+    }
+}
+
+/// Opens the images that a Dockerfile names.
+#[async_trait]
+pub trait Images: Send + Sync {
+    /// Opens one image for reading.
+    async fn open(&self, reference: &Reference) -> Result<Arc<dyn ImageSource>, Error>;
+}
+
+#[async_trait]
+impl Images for TransportOptions {
+    async fn open(&self, reference: &Reference) -> Result<Arc<dyn ImageSource>, Error> {
+        open_source(reference, self).await.map(Arc::from)
+    }
+}
+
+/// Watches a build.
+pub trait Progress: Send + Sync {
+    /// A step begins.
+    fn step(&self, text: &str);
+
+    /// Something looks wrong but does not stop the build.
+    fn warning(&self, text: &str);
+
+    /// A line that another engine printed.
+    fn output(&self, line: &str);
+}
+
+/// A build that was planned and can be carried out or shown.
+#[derive(Debug)]
+pub struct Build {
+    dockerfile: Dockerfile,
+    options: Options,
+    plans: Vec<plan::Plan>,
+    engine: Engine,
+}
+
+impl Build {
+    /// Reads and plans the Dockerfile, and chooses the engine. Nothing is fetched and nothing is written.
+    ///
+    /// # Errors
+    /// A Dockerfile that cannot be read, parsed or planned; with [`Engine::Native`], one that needs a process.
+    pub fn plan(options: Options) -> Result<Self, Error> {
+        let request = |reason: &str| Error::Request { folder: options.folder.clone(), reason: reason.to_owned() };
+        if !options.folder.is_dir() {
+            return Err(request("it is not a directory"));
+        }
+        if options.platforms.is_empty() {
+            return Err(request("no platform was chosen"));
+        }
+        let path = &options.dockerfile;
+        let text = std::fs::read_to_string(path).map_err(|source| Error::File {
+            action: "read",
+            path: path.clone(),
+            source,
+        })?;
+        let dockerfile = Dockerfile::parse(&path.display().to_string(), &text)?;
+        let plans = options
+            .platforms
+            .iter()
+            .map(|platform| plan::Plan::new(&dockerfile, &options, platform))
+            .collect::<Result<Vec<_>, _>>()?;
+        let obstacle = plans.iter().find_map(|plan| plan.obstacle(&dockerfile));
+        let engine = match (options.engine, obstacle) {
+            (Engine::Native, Some((line, obstacle))) => {
+                return Err(plan::at(&dockerfile, line, BuildProblem::NeedsEngine(obstacle)));
+            }
+            (Engine::Auto, Some(_)) => Engine::Buildah,
+            (Engine::Auto, None) => Engine::Native,
+            (chosen, _) => chosen,
+        };
+        Ok(Self { dockerfile, options, plans, engine })
+    }
+
+    /// The engine that will be used.
+    #[must_use]
+    pub fn engine(&self) -> Engine {
+        self.engine
+    }
+
+    /// The steps that the native engine carries out or another is asked for, one line each.
+    #[must_use]
+    pub fn steps(&self) -> Vec<String> {
+        let Some(plan) = self.plans.first() else { return Vec::new() };
+        let stage = |(number, _, base): &(usize, Platform, plan::Origins)| {
+            let stage = &self.dockerfile.stages[*number];
+            let from = match base {
+                plan::Origins::Scratch => "scratch".to_owned(),
+                plan::Origins::Stage(number) => format!("stage {number}"),
+                plan::Origins::Directory(name, path) => format!("{name} ({})", path.display()),
+                plan::Origins::Image(reference) => reference.to_string(),
+            };
+            let name = stage.name.as_ref().map_or_else(String::new, |name| format!(" AS {name}"));
+            let instructions = stage.instructions.iter().map(|instruction| instruction.text.clone());
+            std::iter::once(format!("FROM {from}{name}")).chain(instructions).collect::<Vec<_>>()
+        };
+        plan.stages.iter().flat_map(stage).collect()
+    }
+
+    /// Build arguments that were given but that no `ARG` declares.
+    #[must_use]
+    pub fn unused_build_args(&self) -> Vec<&str> {
+        use crate::dockerfile::Instruction;
+        let global = self.dockerfile.global_args.iter().flat_map(|located| &located.value);
+        let instructions = self.dockerfile.stages.iter().flat_map(|stage| &stage.instructions);
+        let own = instructions.filter_map(|located| match &located.value {
+            Instruction::Arg(arguments) => Some(arguments),
+            _ => None,
+        });
+        let declared: Vec<&str> = global.chain(own.flatten()).map(|argument| argument.name.as_str()).collect();
+        let given = self.options.build_args.keys().map(String::as_str);
+        given.filter(|name| !declared.contains(name)).collect()
+    }
+
+    /// Carries the build out. What it makes is in temporary files that go with the result, or with the error.
+    ///
+    /// # Errors
+    /// The first instruction that cannot be carried out, with its file and line.
+    pub async fn run(
+        &self,
+        images: &dyn Images,
+        runner: &Arc<dyn runner::Runner>,
+        progress: &Arc<dyn Progress>,
+    ) -> Result<Built, Error> {
+        let parent = &self.options.work;
+        let work = std::fs::create_dir_all(parent)
+            .and_then(|()| tempfile::Builder::new().prefix("imagegen-").tempdir_in(parent))
+            .map_err(|source| Error::File { action: "create", path: parent.clone(), source })?;
+        for name in self.unused_build_args() {
+            progress.warning(&format!("build argument `{name}` is not declared in `{}`", self.dockerfile.file));
+        }
+        let mut built = Vec::new();
+        for plan in &self.plans {
+            let context = Context {
+                dockerfile: &self.dockerfile,
+                options: &self.options,
+                plan,
+                images,
+                progress,
+                work: work.path(),
+                cache: IndexCache::new(self.options.cache.as_deref()),
+            };
+            built.push(match self.engine {
+                Engine::Buildah => buildah::build(&context, runner).await?,
+                Engine::Auto | Engine::Native => native::build(&context).await?,
+            });
+        }
+        Built::new(built, work)
+    }
+}
+
+/// What both engines are given.
+struct Context<'a> {
+    dockerfile: &'a Dockerfile,
+    options: &'a Options,
+    plan: &'a plan::Plan,
+    images: &'a dyn Images,
+    progress: &'a Arc<dyn Progress>,
+    work: &'a Path,
+    cache: IndexCache,
+}

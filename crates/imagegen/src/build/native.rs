@@ -1,0 +1,495 @@
+//! The native engine: carries out the instructions that need no process.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use super::config::Config;
+use super::copy::{CopyOptions, LayerPlan, Planned};
+use super::folder::Folder;
+use super::ignore::Ignore;
+use super::origin::{Content, ItemKind, TreeOrigin};
+use super::output::{Base, BuiltImage, Records};
+use super::owner::{Chmod, Chown};
+use super::plan::{Origins, at, copy_origin};
+use super::problem::{BuildProblem, Obstacle};
+use super::scope::Scope;
+use super::stack::{LayerBlob, Stack, StackLayer, blocking};
+use super::{Context, archive, envhash, layer_file};
+use crate::Error;
+use crate::dockerfile::{Instruction, Located, Source, Transfer};
+use crate::layer::{ContentRef, NodeKind, Resolved, Tree};
+use crate::platform::Platform;
+use crate::reference::Reference;
+use crate::source::Image;
+
+/// A stage as far as it has been built.
+#[derive(Clone)]
+struct Stage {
+    platform: Platform,
+    stack: Stack,
+    config: Config,
+    /// The image at the bottom; `None` on scratch.
+    base: Option<Base>,
+    /// Labels that this build set itself, which no record replaces.
+    own_labels: BTreeSet<String>,
+    scope: Scope,
+    has_cmd: bool,
+}
+
+/// Builds one platform.
+pub(super) async fn build(context: &Context<'_>) -> Result<BuiltImage, Error> {
+    let mut native = Native { context, stages: BTreeMap::new(), images: BTreeMap::new() };
+    for (number, platform, base) in &context.plan.stages {
+        native.stage(*number, platform, base).await?;
+    }
+    let target = native.stages.remove(&context.plan.target).ok_or(Error::Interrupted)?;
+    let records = Records { base: target.base, own_labels: target.own_labels };
+    BuiltImage::assemble(target.platform, target.config, target.stack.layers, &records, context.options)
+}
+
+struct Native<'a> {
+    context: &'a Context<'a>,
+    stages: BTreeMap<usize, Stage>,
+    /// Images that `COPY --from` names, by reference.
+    images: BTreeMap<String, Stack>,
+}
+
+impl Native<'_> {
+    async fn stage(&mut self, number: usize, platform: &Platform, base: &Origins) -> Result<(), Error> {
+        let context = self.context;
+        let written = &context.dockerfile.stages[number];
+        let fail = |problem| at(context.dockerfile, written.line, problem);
+        let mut stage = match base {
+            Origins::Scratch => Stage {
+                platform: platform.clone(),
+                stack: Stack::default(),
+                config: Config::scratch(platform),
+                base: None,
+                own_labels: BTreeSet::new(),
+                scope: Scope::default(),
+                has_cmd: false,
+            },
+            Origins::Stage(earlier) => {
+                let mut stage = self.stages.get(earlier).cloned().ok_or(Error::Interrupted)?;
+                (stage.scope, stage.has_cmd) = (Scope::default(), false);
+                stage
+            }
+            Origins::Image(reference) => {
+                context.progress.step(&format!("FROM {reference}"));
+                self.base(reference, platform).await.map_err(fail)?
+            }
+            Origins::Directory(name, _) => {
+                return Err(fail(BuildProblem::NeedsEngine(Obstacle::DirectoryBase(name.clone()))));
+            }
+        };
+        for instruction in &written.instructions {
+            context.progress.step(&instruction.text);
+            self.instruction(number, &mut stage, instruction)
+                .await
+                .map_err(|problem| at(context.dockerfile, instruction.line, problem))?;
+        }
+        self.stages.insert(number, stage);
+        Ok(())
+    }
+
+    /// The beginning of a stage built on an image.
+    async fn base(&self, reference: &Reference, platform: &Platform) -> Result<Stage, BuildProblem> {
+        let source = self.context.images.open(reference).await.map_err(Box::new)?;
+        let image = source.image(platform).await.map_err(Box::new)?;
+        let config = Config::parse(&image.raw_config).map_err(|error| {
+            let source = Box::new(error);
+            Box::new(Error::Malformed { what: "configuration", reference: reference.to_string(), source })
+        })?;
+        if let Some(trigger) = config.onbuild().first() {
+            let text = format!("`{reference}` has the trigger `ONBUILD {trigger}`, which is not run here");
+            return Err(BuildProblem::Refused(text));
+        }
+        let base = Base::of(reference, &image);
+        let source = LayerBlob::Source(source);
+        Ok(Stage {
+            platform: platform.clone(),
+            stack: Stack::new(layers_of(&image, &source, reference).map_err(Box::new)?),
+            config,
+            base: Some(base),
+            own_labels: BTreeSet::new(),
+            scope: Scope::default(),
+            has_cmd: false,
+        })
+    }
+
+    async fn instruction(
+        &mut self,
+        number: usize,
+        stage: &mut Stage,
+        instruction: &Located<Instruction>,
+    ) -> Result<(), BuildProblem> {
+        let escape = self.context.dockerfile.escape;
+        let made_layer = match &instruction.value {
+            Instruction::Copy(transfer) => {
+                self.transfer(number, stage, transfer, false).await?;
+                true
+            }
+            Instruction::Add(transfer) => {
+                self.transfer(number, stage, transfer, true).await?;
+                true
+            }
+            Instruction::Workdir(path) => {
+                let path = stage.scope.expand(path, &stage.config, escape)?;
+                let path = joined(stage.config.workdir(), &path);
+                stage.config.set_workdir(&path);
+                self.workdir(stage, Path::new(&path)).await?
+            }
+            Instruction::Run(run) if envhash::is_environment_hash(run) => {
+                self.environment_hash(stage).await?;
+                true
+            }
+            Instruction::Run(_) => {
+                return Err(BuildProblem::NeedsEngine(Obstacle::Run(instruction.text.clone())));
+            }
+            Instruction::Arg(arguments) => {
+                let given = &self.context.options.build_args;
+                let globals = &self.context.plan.globals;
+                stage.scope.declare(arguments, given, globals, &stage.config, escape)?;
+                false
+            }
+            other => {
+                configure(stage, other, escape)?;
+                false
+            }
+        };
+        stage.config.add_history(&self.context.options.created(), &instruction.text, made_layer);
+        Ok(())
+    }
+
+    async fn workdir(&self, stage: &mut Stage, path: &Path) -> Result<bool, BuildProblem> {
+        let number = stage.stack.layers.len();
+        let tree = stage.stack.tree(&self.context.cache).await.map_err(Box::new)?;
+        let mut plan = LayerPlan::new(tree, number, self.context.options.epoch);
+        if !plan.make_workdir(path)? {
+            return Ok(false);
+        }
+        let (entries, _) = plan.finish();
+        self.push(stage, entries, None).await?;
+        Ok(true)
+    }
+
+    async fn environment_hash(&self, stage: &mut Stage) -> Result<(), BuildProblem> {
+        let context = self.context;
+        let inventory = envhash::inventory(&mut stage.stack, &context.cache, &stage.platform, context.work);
+        let inventory = inventory.await.map_err(Box::new)?;
+        let number = stage.stack.layers.len();
+        let tree = stage.stack.tree(&context.cache).await.map_err(Box::new)?;
+        let mut plan = LayerPlan::new(tree, number, context.options.epoch);
+        let recorded = format!("{}\n", inventory.hash).into_bytes();
+        plan.put_bytes(".env_hash", recorded, envhash::FILE, &self.copy_options())?;
+        let (entries, _) = plan.finish();
+        self.push(stage, entries, None).await
+    }
+
+    async fn transfer(
+        &mut self,
+        number: usize,
+        stage: &mut Stage,
+        transfer: &Transfer,
+        add: bool,
+    ) -> Result<(), BuildProblem> {
+        let context = self.context;
+        let escape = context.dockerfile.escape;
+        let options = self.transfer_options(stage, transfer).await?;
+        let expand = |text: &str| stage.scope.expand(text, &stage.config, escape);
+        let destination = joined(stage.config.workdir(), &expand(&transfer.destination)?);
+        let mut paths = Vec::new();
+        let mut documents = Vec::new();
+        for source in &transfer.sources {
+            match source {
+                Source::Path(path) => paths.push(expand(path)?),
+                Source::Heredoc(document) if document.expand => {
+                    let body = stage.scope.expand_body(&document.content, &stage.config, escape)?;
+                    documents.push((document.name.clone(), body));
+                }
+                Source::Heredoc(document) => documents.push((document.name.clone(), document.content.clone())),
+            }
+        }
+        if paths.len() + documents.len() > 1 && !destination.ends_with('/') && !destination.ends_with("/.") {
+            return Err(BuildProblem::NotADirectory(destination));
+        }
+
+        let origin = match &transfer.flags.from {
+            None => FromWhere::Folder(self.main_context()?),
+            Some(from) => self.from(number, from, &stage.platform).await?,
+        };
+        let layer = stage.stack.layers.len();
+        let tree = stage.stack.tree(&context.cache).await.map_err(Box::new)?;
+        let mut plan = LayerPlan::new(tree, layer, context.options.epoch);
+        let mut unpacked = Vec::new();
+        if add && transfer.flags.unpack != Some(false) {
+            let FromWhere::Folder(folder) = &origin else {
+                return Err(BuildProblem::Refused("ADD has no --from".into()));
+            };
+            unpacked = archive::take(folder, &mut paths, context.work).await?;
+        }
+        for archive in &unpacked {
+            let directory = format!("{}/", destination.trim_end_matches('/'));
+            plan.copy(&archive.origin(), &[".".to_owned()], &directory, &options)?;
+        }
+        if !paths.is_empty() {
+            match &origin {
+                FromWhere::Folder(folder) => plan.copy(folder, &paths, &destination, &options)?,
+                FromWhere::Stack(stack, name) => {
+                    let empty = Tree::default();
+                    let tree = stack.tree_if_known().unwrap_or(&empty);
+                    let origin = TreeOrigin { tree, name: name.clone(), spool: None };
+                    plan.copy(&origin, &paths, &destination, &options)?;
+                }
+            }
+        }
+        for (name, body) in documents {
+            plan.put_bytes(&name, body.into_bytes(), &destination, &options)?;
+        }
+        let (entries, warnings) = plan.finish();
+        for warning in warnings {
+            context.progress.warning(&warning);
+        }
+        let stack = if let FromWhere::Stack(stack, _) = &origin { Some(stack) } else { None };
+        self.push(stage, entries, stack).await?;
+        drop(unpacked);
+        Ok(())
+    }
+
+    fn copy_options(&self) -> CopyOptions {
+        CopyOptions { epoch: self.context.options.epoch, ..CopyOptions::default() }
+    }
+
+    async fn transfer_options(&self, stage: &mut Stage, transfer: &Transfer) -> Result<CopyOptions, BuildProblem> {
+        let escape = self.context.dockerfile.escape;
+        let mut options = self.copy_options();
+        if transfer.flags.parents {
+            return Err(BuildProblem::NeedsEngine(Obstacle::Flag("COPY --parents")));
+        }
+        if let Some(text) = &transfer.flags.chmod {
+            let value = stage.scope.expand(text, &stage.config, escape)?;
+            let why = "it is neither octal digits nor a symbolic mode such as u=rwX,go=rX";
+            options.mode = Some(Chmod::parse(&value).ok_or(BuildProblem::Flag { flag: "--chmod", value, why })?);
+        }
+        if let Some(text) = &transfer.flags.chown {
+            let value = stage.scope.expand(text, &stage.config, escape)?;
+            let why = "it is not of the form user[:group]";
+            let chown = Chown::parse(&value).ok_or(BuildProblem::Flag { flag: "--chown", value, why })?;
+            let (mut passwd, mut group) = (String::new(), String::new());
+            if chown.needs_names() {
+                passwd = self.text_of(stage, "etc/passwd").await?;
+                group = self.text_of(stage, "etc/group").await?;
+            }
+            options.owner = Some(chown.numbers(&passwd, &group).map_err(BuildProblem::NoOwner)?);
+        }
+        let mut exclude = Vec::new();
+        for pattern in &transfer.flags.exclude {
+            exclude.push(stage.scope.expand(pattern, &stage.config, escape)?);
+        }
+        options.exclude = Ignore::excluding(&exclude).map_err(|_| BuildProblem::BadPattern(exclude.join(" ")))?;
+        Ok(options)
+    }
+
+    /// A small text file of the image, empty where there is none.
+    async fn text_of(&self, stage: &mut Stage, path: &str) -> Result<String, BuildProblem> {
+        const MOST: u64 = 16 * 1024 * 1024;
+        let tree = stage.stack.tree(&self.context.cache).await.map_err(Box::new)?;
+        let Resolved::Path(path) = tree.resolve(Path::new(path), true) else { return Ok(String::new()) };
+        let Some(NodeKind::File { size, content }) = tree.get(&path).map(|node| node.kind.clone()) else {
+            return Ok(String::new());
+        };
+        if size > MOST {
+            return Err(BuildProblem::Refused(format!("`/{}` of the image is absurdly large", path.display())));
+        }
+        let spool = stage.stack.contents(&BTreeSet::from([content]), self.context.work).await.map_err(Box::new)?;
+        let file = spool.path(content).map(Path::to_owned).unwrap_or_default();
+        std::fs::read(&file)
+            .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
+            .map_err(|source| BuildProblem::Unreadable { path: file, source })
+    }
+
+    fn main_context(&self) -> Result<Folder, BuildProblem> {
+        let options = self.context.options;
+        let ignore = Ignore::load(&options.folder, &options.dockerfile).map_err(Box::new)?;
+        let name = format!("the build context `{}`", options.folder.display());
+        Ok(Folder::new(&options.folder, ignore, name, options.epoch))
+    }
+
+    /// What `COPY --from=text` copies from.
+    async fn from(&mut self, number: usize, text: &str, platform: &Platform) -> Result<FromWhere, BuildProblem> {
+        let context = self.context;
+        match copy_origin(context.dockerfile, context.options, &context.plan.globals, number, text)? {
+            Origins::Scratch => Ok(FromWhere::Stack(Stack::default(), "scratch".to_owned())),
+            Origins::Directory(name, path) => {
+                if !path.is_dir() {
+                    let why = "is given as a build context but is not a directory";
+                    return Err(BuildProblem::Value { value: path.display().to_string(), why });
+                }
+                let ignore = Ignore::load(&path, &path.join("Dockerfile")).map_err(Box::new)?;
+                let name = format!("the build context `{name}` (`{}`)", path.display());
+                Ok(FromWhere::Folder(Folder::new(&path, ignore, name, context.options.epoch)))
+            }
+            Origins::Stage(earlier) => {
+                let stage = self.stages.get_mut(&earlier).ok_or(Box::new(Error::Interrupted))?;
+                stage.stack.tree(&context.cache).await.map_err(Box::new)?;
+                Ok(FromWhere::Stack(stage.stack.clone(), format!("stage `{text}`")))
+            }
+            Origins::Image(reference) => {
+                let key = format!("{reference} {platform}");
+                if !self.images.contains_key(&key) {
+                    let mut stage = self.base(&reference, platform).await?;
+                    stage.stack.tree(&context.cache).await.map_err(Box::new)?;
+                    self.images.insert(key.clone(), stage.stack);
+                }
+                Ok(FromWhere::Stack(self.images.get(&key).cloned().unwrap_or_default(), format!("`{reference}`")))
+            }
+        }
+    }
+
+    /// Writes the planned layer and puts it on the stage; `from` has the contents that come from layers.
+    async fn push(
+        &self,
+        stage: &mut Stage,
+        entries: Vec<(PathBuf, Planned)>,
+        from: Option<&Stack>,
+    ) -> Result<(), BuildProblem> {
+        let context = self.context;
+        let wanted: BTreeSet<ContentRef> = entries
+            .iter()
+            .filter_map(|(_, planned)| match &planned.kind {
+                ItemKind::File { content: Content::Layer(place), .. } => Some(*place),
+                _ => None,
+            })
+            .collect();
+        let spool = match from {
+            Some(stack) if !wanted.is_empty() => Some(stack.contents(&wanted, context.work).await.map_err(Box::new)?),
+            _ => None,
+        };
+        let (work, compression, threads) =
+            (context.work.to_owned(), context.options.compression, context.options.threads);
+        let written = blocking(move || layer_file::write(&entries, spool.as_ref(), &work, compression, threads)).await;
+        let layer = StackLayer::built(written.map_err(Box::new)??);
+        stage.stack.layers.push(layer);
+        Ok(())
+    }
+}
+
+/// Where a transfer's sources are.
+enum FromWhere {
+    Folder(Folder),
+    Stack(Stack, String),
+}
+
+/// An image's layers as a stack.
+pub(super) fn layers_of(image: &Image, blob: &LayerBlob, reference: &Reference) -> Result<Vec<StackLayer>, Error> {
+    let malformed = |source: Box<dyn std::error::Error + Send + Sync>| Error::Malformed {
+        what: "configuration",
+        reference: reference.to_string(),
+        source,
+    };
+    let descriptors = image.manifest.layers();
+    let diff_ids = image.config.rootfs().diff_ids();
+    if descriptors.len() != diff_ids.len() {
+        let counts = format!("it has {} layers but {} diff ids", descriptors.len(), diff_ids.len());
+        return Err(malformed(counts.into()));
+    }
+    descriptors
+        .iter()
+        .zip(diff_ids)
+        .map(|(descriptor, diff_id)| {
+            let diff_id = diff_id.parse().map_err(|error| malformed(Box::new(error)))?;
+            Ok(StackLayer { descriptor: descriptor.clone(), diff_id, blob: blob.clone() })
+        })
+        .collect()
+}
+
+/// Carries out an instruction that changes nothing but the configuration.
+fn configure(stage: &mut Stage, instruction: &Instruction, escape: char) -> Result<(), BuildProblem> {
+    // What an instruction sets is not visible in the instruction itself.
+    let (before, scope) = (stage.config.clone(), stage.scope.clone());
+    let expand = |text: &str| scope.expand(text, &before, escape);
+    let config = &mut stage.config;
+    match instruction {
+        Instruction::Env(pairs) => {
+            for (name, value) in pairs {
+                config.set_env(&expand(name)?, &expand(value)?);
+            }
+        }
+        Instruction::Label(pairs) => {
+            for (key, value) in pairs {
+                let key = expand(key)?;
+                config.set_label(&key, &expand(value)?);
+                stage.own_labels.insert(key);
+            }
+        }
+        Instruction::Cmd(command) => {
+            config.set_cmd(command);
+            stage.has_cmd = true;
+        }
+        Instruction::Entrypoint(command) => config.set_entrypoint(command, stage.has_cmd),
+        Instruction::Shell(shell) => config.set_shell(shell),
+        Instruction::User(user) => config.set_user(&expand(user)?),
+        Instruction::Expose(ports) => {
+            for word in expand(ports)?.split_whitespace() {
+                for port in exposed(word)? {
+                    config.expose(&port);
+                }
+            }
+        }
+        Instruction::Volume(paths) => {
+            for path in paths {
+                config.add_volume(&expand(path)?);
+            }
+        }
+        Instruction::Stopsignal(signal) => {
+            let value = expand(signal)?;
+            if !is_signal(&value) {
+                return Err(BuildProblem::Value { value, why: "is not a signal such as SIGTERM or 15" });
+            }
+            config.set_stop_signal(&value);
+        }
+        Instruction::Healthcheck(check) => config.set_healthcheck(check),
+        Instruction::Maintainer(name) => config.set_author(name),
+        Instruction::Onbuild(_) => {
+            let text =
+                "ONBUILD is refused: OCI images have no triggers, and what runs in other builds should stand there";
+            return Err(BuildProblem::Refused(text.to_owned()));
+        }
+        Instruction::Arg(_)
+        | Instruction::Copy(_)
+        | Instruction::Add(_)
+        | Instruction::Run(_)
+        | Instruction::Workdir(_) => {}
+    }
+    Ok(())
+}
+
+/// `path` below `workdir` unless it is absolute; a trailing slash or `.` stays, because it has a meaning.
+fn joined(workdir: &str, path: &str) -> String {
+    if path.starts_with('/') { path.to_owned() } else { format!("{}/{path}", workdir.trim_end_matches('/')) }
+}
+
+/// `80`, `80/udp` or `8000-8010/tcp` as the configuration lists ports.
+fn exposed(text: &str) -> Result<Vec<String>, BuildProblem> {
+    let bad = || BuildProblem::Value { value: text.to_owned(), why: "is not a port such as 8080, 53/udp or 8000-8010" };
+    let (ports, protocol) = text.split_once('/').unwrap_or((text, "tcp"));
+    let protocol = protocol.to_lowercase();
+    if !matches!(protocol.as_str(), "tcp" | "udp" | "sctp") {
+        return Err(bad());
+    }
+    let (first, last) = ports.split_once('-').unwrap_or((ports, ports));
+    let (first, last): (u16, u16) = (first.parse().map_err(|_| bad())?, last.parse().map_err(|_| bad())?);
+    if first > last {
+        return Err(bad());
+    }
+    Ok((first..=last).map(|port| format!("{port}/{protocol}")).collect())
+}
+
+fn is_signal(text: &str) -> bool {
+    let number = text.parse::<u8>().is_ok_and(|number| (1..=64).contains(&number));
+    let name = text.strip_prefix("SIG").unwrap_or(text);
+    number
+        || name.len() >= 3
+            && name.starts_with(|c: char| c.is_ascii_uppercase())
+            && name.chars().all(|c| c.is_ascii_uppercase() || c.is_ascii_digit() || matches!(c, '+' | '-'))
+}

@@ -1,0 +1,136 @@
+//! Running other programs: one small seam, so that a build can be tested without them.
+
+use std::ffi::{OsStr, OsString};
+use std::io::{self, BufRead as _, BufReader};
+use std::process::{Command, Stdio};
+
+/// A program and its arguments, passed as they are: no shell reads them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Invocation {
+    /// The program, looked for in `PATH`.
+    pub program: String,
+    /// Its arguments.
+    pub arguments: Vec<OsString>,
+}
+
+impl Invocation {
+    /// `program` without arguments.
+    #[must_use]
+    pub fn new(program: &str) -> Self {
+        Self { program: program.to_owned(), arguments: Vec::new() }
+    }
+
+    /// Adds an argument.
+    #[must_use]
+    pub fn arg(mut self, argument: impl AsRef<OsStr>) -> Self {
+        self.arguments.push(argument.as_ref().to_owned());
+        self
+    }
+
+    /// Adds arguments.
+    #[must_use]
+    pub fn args<I: IntoIterator<Item = S>, S: AsRef<OsStr>>(mut self, arguments: I) -> Self {
+        self.arguments.extend(arguments.into_iter().map(|argument| argument.as_ref().to_owned()));
+        self
+    }
+}
+
+/// Runs programs.
+pub trait Runner: Send + Sync {
+    /// Runs a program to its end, giving each line that it prints to `line`; whether it succeeded.
+    ///
+    /// # Errors
+    /// A program that cannot be started, or output that cannot be read.
+    fn run(&self, invocation: &Invocation, line: &mut dyn FnMut(&str)) -> io::Result<bool>;
+}
+
+/// Runs programs of this machine, without input.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct System;
+
+impl Runner for System {
+    fn run(&self, invocation: &Invocation, line: &mut dyn FnMut(&str)) -> io::Result<bool> {
+        let (reader, writer) = io::pipe()?;
+        let mut command = Command::new(&invocation.program);
+        command.args(&invocation.arguments).stdin(Stdio::null()).stdout(writer.try_clone()?).stderr(writer);
+        let mut child = command.spawn()?;
+        // The command holds the pipe's writing ends; without them the output ends when the program does.
+        drop(command);
+        let mut reader = BufReader::new(reader);
+        let mut bytes = Vec::new();
+        while reader.read_until(b'\n', &mut bytes)? > 0 {
+            line(String::from_utf8_lossy(&bytes).trim_end_matches(['\n', '\r']));
+            bytes.clear();
+        }
+        Ok(child.wait()?.success())
+    }
+}
+
+/// Another program that did not do its part of a build.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum EngineError {
+    /// It could not be started.
+    #[error("cannot run `{program}`")]
+    NotStarted {
+        /// The program.
+        program: String,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// It failed.
+    #[error("`{program} {verb}` failed for `{subject}`: {}", last_lines(output))]
+    Failed {
+        /// The program.
+        program: String,
+        /// What it was asked to do.
+        verb: String,
+        /// The Dockerfile or image.
+        subject: String,
+        /// The last lines that it printed.
+        output: Vec<String>,
+    },
+    /// Its result is not what was asked for.
+    #[error("the image that `{program}` built cannot be used: {why}")]
+    BadResult {
+        /// The program.
+        program: String,
+        /// What is wrong.
+        why: String,
+    },
+}
+
+impl EngineError {
+    /// What the user can do about it, where there is something.
+    #[must_use]
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::NotStarted { program, .. } => Some(format!("install {program}, or use another --engine")),
+            _ => None,
+        }
+    }
+}
+
+/// The line that says most: the last that is not empty.
+fn last_lines(output: &[String]) -> String {
+    let line = output.iter().rev().find(|line| !line.trim().is_empty());
+    line.map_or_else(|| "it printed nothing".to_owned(), |line| line.trim().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn output_and_errors_come_line_by_line_and_the_outcome_at_the_end() {
+        let mut lines = Vec::new();
+        let invocation = Invocation::new("sh").arg("-c").arg("echo one; echo two >&2; printf 'three \\377'; exit 3");
+        let succeeded = System.run(&invocation, &mut |line| lines.push(line.to_owned())).unwrap();
+        assert!(!succeeded);
+        assert_eq!(lines, ["one", "two", "three \u{fffd}"]);
+        assert!(System.run(&Invocation::new("true"), &mut |_| {}).unwrap());
+        let missing = System.run(&Invocation::new("/no/such/program"), &mut |_| {});
+        assert_eq!(missing.unwrap_err().kind(), io::ErrorKind::NotFound);
+    }
+}

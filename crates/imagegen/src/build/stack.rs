@@ -1,0 +1,172 @@
+//! A stack of layers, wherever their blobs are: what an image or a stage consists of.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::path::Path;
+use std::sync::Arc;
+
+use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
+use oci_spec::image::Descriptor;
+
+use crate::Error;
+use crate::digest::Digest;
+use crate::layer::spool::Spool;
+use crate::layer::{ContentRef, IndexCache, LayerError, LayerFile, LayerIndex, NodeKind, Tree};
+use crate::manifest;
+use crate::source::{BlobReader, ImageSource};
+
+/// Layers that are streamed for their headers at once.
+const PARALLEL_INDEXES: usize = 4;
+
+/// Where a layer's blob is.
+#[derive(Clone)]
+pub(crate) enum LayerBlob {
+    /// In the image that it came with.
+    Source(Arc<dyn ImageSource>),
+    /// In a file of this build.
+    File(Arc<LayerFile>),
+}
+
+/// One layer.
+#[derive(Clone)]
+pub(crate) struct StackLayer {
+    pub descriptor: Descriptor,
+    pub diff_id: Digest,
+    pub blob: LayerBlob,
+}
+
+/// Layers from the bottom up, and what they amount to once somebody asked.
+#[derive(Clone, Default)]
+pub(crate) struct Stack {
+    pub layers: Vec<StackLayer>,
+    tree: Option<Tree>,
+}
+
+impl StackLayer {
+    /// A layer that was just written.
+    pub(super) fn built(file: LayerFile) -> Self {
+        Self {
+            descriptor: manifest::descriptor(file.media_type, file.digest, file.size_bytes),
+            diff_id: file.diff_id,
+            blob: LayerBlob::File(Arc::new(file)),
+        }
+    }
+
+    fn reference(&self) -> String {
+        match &self.blob {
+            LayerBlob::Source(source) => source.reference(),
+            LayerBlob::File(_) => "this build".to_owned(),
+        }
+    }
+
+    async fn open(&self) -> Result<BlobReader, Error> {
+        match &self.blob {
+            LayerBlob::Source(source) => source.open_blob(&self.descriptor).await,
+            LayerBlob::File(layer) => {
+                let path = layer.file.to_path_buf();
+                let file = File::open(&path).map_err(|source| Error::File { action: "read", path, source })?;
+                Ok(Box::new(file))
+            }
+        }
+    }
+
+    fn failed(&self, error: LayerError) -> Error {
+        match error {
+            LayerError::Io(error) => Error::from_read(error, &self.reference()),
+            source => {
+                Error::Layer { reference: self.reference(), digest: self.descriptor.digest().to_string(), source }
+            }
+        }
+    }
+
+    async fn index(&self, cache: &IndexCache) -> Result<LayerIndex, Error> {
+        let digest = manifest::digest_of(&self.descriptor, &self.reference())?;
+        let (blob, cache) = (self.open().await?, cache.clone());
+        let index = blocking(move || {
+            if let Some(index) = cache.load(&digest) {
+                return Ok(index);
+            }
+            let index = LayerIndex::read(blob)?;
+            // A cache that cannot be written costs the next build time, nothing else.
+            if let Err(error) = cache.store(&digest, &index) {
+                tracing::debug!(%digest, %error, "cannot keep a layer's index");
+            }
+            Ok(index)
+        });
+        index.await?.map_err(|error| self.failed(error))
+    }
+}
+
+impl Stack {
+    /// The stack of these layers; nothing is read yet.
+    pub(crate) fn new(layers: Vec<StackLayer>) -> Self {
+        Self { layers, tree: None }
+    }
+
+    /// What the layers amount to. The first call streams the headers of those that `cache` does not know.
+    pub(crate) async fn tree(&mut self, cache: &IndexCache) -> Result<&mut Tree, Error> {
+        if self.tree.is_none() {
+            let indexes: Vec<LayerIndex> = stream::iter(self.layers.iter().map(|layer| layer.index(cache)))
+                .buffered(PARALLEL_INDEXES)
+                .try_collect()
+                .await?;
+            let mut tree = Tree::default();
+            for (number, (layer, index)) in self.layers.iter().zip(&indexes).enumerate() {
+                tree.apply(number, index).map_err(|error| layer.failed(error))?;
+            }
+            self.tree = Some(tree);
+        }
+        Ok(self.tree.get_or_insert_default())
+    }
+
+    /// The tree, if somebody asked for it before.
+    pub(super) fn tree_if_known(&self) -> Option<&Tree> {
+        self.tree.as_ref()
+    }
+
+    /// Takes `wanted` contents out of the layers that hold them, into files in `work`. Each layer is streamed at most once.
+    pub(crate) async fn contents(&self, wanted: &BTreeSet<ContentRef>, work: &Path) -> Result<Spool, Error> {
+        let created = Spool::create(work);
+        let mut spool = created.map_err(|source| Error::File { action: "create", path: work.to_owned(), source })?;
+        let mut by_layer: BTreeMap<usize, BTreeSet<usize>> = BTreeMap::new();
+        for content in wanted {
+            by_layer.entry(content.layer).or_default().insert(content.entry);
+        }
+        for (number, entries) in by_layer {
+            let Some(layer) = self.layers.get(number) else { continue };
+            let limit = self.size_of(number, &entries);
+            let blob = layer.open().await?;
+            let (filled, result) = blocking(move || {
+                let result = spool.take(number, blob, &entries, limit);
+                (spool, result)
+            })
+            .await?;
+            spool = filled;
+            result.map_err(|error| layer.failed(error))?;
+        }
+        Ok(spool)
+    }
+
+    /// The bytes that these entries of a layer hold according to the tree, as a bound: what is larger is not that layer.
+    fn size_of(&self, layer: usize, entries: &BTreeSet<usize>) -> u64 {
+        let mut sizes: BTreeMap<usize, u64> = BTreeMap::new();
+        for (_, node) in self.tree.iter().flat_map(Tree::iter) {
+            if let NodeKind::File { size, content } = node.kind
+                && content.layer == layer
+                && entries.contains(&content.entry)
+            {
+                sizes.insert(content.entry, size);
+            }
+        }
+        sizes.values().sum()
+    }
+}
+
+/// Runs work that blocks where it may.
+pub(super) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Error> {
+    tokio::task::spawn_blocking(work).await.map_err(|error| match error.try_into_panic() {
+        // A bug in our own code: it surfaces where it would have without the thread.
+        Ok(panic) => std::panic::resume_unwind(panic),
+        Err(_) => Error::Interrupted,
+    })
+}

@@ -1,0 +1,12 @@
+//! Sources, sinks and publishing, against registries, layouts and archives.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a failed expectation is a failed test")]
+
+mod archives;
+mod auth;
+mod faults;
+mod inspection;
+mod layouts;
+mod pull;
+mod push;
+mod real;
+mod support;

@@ -1,0 +1,225 @@
+//! The OCI distribution API, version 1.1.
+
+use bytes::Bytes;
+use http::header::{CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, HeaderName, LOCATION, RANGE, WWW_AUTHENTICATE};
+use http::{Method, Response, StatusCode};
+use serde_json::json;
+
+use super::auth::Refusal;
+use super::server::{Answer, Call, parse_query};
+use super::{Shared, State};
+use crate::image::digest;
+
+const DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
+
+pub(super) fn answer(shared: &Shared, call: &Call) -> Response<Answer> {
+    let response = route(shared, call);
+    if call.method == Method::HEAD { without_body(response) } else { response }
+}
+
+fn route(shared: &Shared, call: &Call) -> Response<Answer> {
+    let mut state = shared.state();
+    if call.path == "/token" {
+        return token(shared, &mut state, call);
+    }
+    let Some(path) = call.path.strip_prefix("/v2/") else { return error(404, "NOT_FOUND", "no such page") };
+    let (repository, rest) = split(path);
+    let host = shared.address.to_string();
+    let allowed = state.auth.check(&shared.behaviour.access, &host, &call.method, repository, &call.headers);
+    if let Err(Refusal::Challenge(challenge)) = allowed {
+        let mut response = error(401, "UNAUTHORIZED", "authentication required");
+        response.headers_mut().insert(WWW_AUTHENTICATE, challenge.parse().unwrap());
+        return response;
+    }
+    match (&call.method, rest.as_slice()) {
+        (_, []) => Response::new(Answer::new("{}")),
+        (&Method::GET | &Method::HEAD, ["manifests", name]) => get_manifest(&state, repository, name),
+        (&Method::PUT, ["manifests", name]) => put_manifest(&mut state, call, repository, name),
+        (&Method::GET, ["tags", "list"]) => {
+            json_answer(&json!({"name": repository, "tags": state.store.tags(repository)}))
+        }
+        (&Method::GET, ["referrers", subject]) => json_answer(&json!({
+            "schemaVersion": 2,
+            "mediaType": "application/vnd.oci.image.index.v1+json",
+            "manifests": state.store.referrers(repository, subject),
+        })),
+        (&Method::GET | &Method::HEAD, ["blobs", digest]) => get_blob(shared, &state, call, repository, digest),
+        (&Method::POST, ["blobs", "uploads"]) => open_upload(shared, &mut state, call, repository),
+        (method, ["blobs", "uploads", number]) => match number.parse() {
+            Ok(number) if state.store.uploads.contains_key(&number) => match *method {
+                Method::PATCH => patch(shared, &mut state, call, repository, number),
+                Method::PUT => complete(shared, &mut state, call, repository, number),
+                Method::DELETE => {
+                    state.store.uploads.remove(&number);
+                    empty(204)
+                }
+                _ => error(405, "UNSUPPORTED", "no such method"),
+            },
+            _ => error(404, "BLOB_UPLOAD_UNKNOWN", "no such upload"),
+        },
+        _ => error(404, "NOT_FOUND", "no such page"),
+    }
+}
+
+/// `team/app/manifests/v1` as the repository and what follows it.
+fn split(path: &str) -> (&str, Vec<&str>) {
+    for kind in ["manifests", "blobs", "tags", "referrers"] {
+        if let Some(at) = path.find(&format!("/{kind}/")) {
+            let rest = path[at + 1..].split('/').filter(|part| !part.is_empty()).collect();
+            return (&path[..at], rest);
+        }
+    }
+    ("", Vec::new())
+}
+
+fn token(shared: &Shared, state: &mut State, call: &Call) -> Response<Answer> {
+    let form = parse_query(std::str::from_utf8(&call.body).unwrap_or_default());
+    let scopes = call.query.iter().chain(&form).filter(|(name, _)| name == "scope");
+    let scopes: Vec<String> = scopes.flat_map(|(_, scope)| scope.split(' ').map(str::to_owned)).collect();
+    match state.auth.give(&shared.behaviour.access, &scopes, &call.headers) {
+        Some(token) => json_answer(&json!({"token": token, "expires_in": 3600})),
+        None => error(401, "UNAUTHORIZED", "incorrect username or password"),
+    }
+}
+
+fn get_manifest(state: &State, repository: &str, name: &str) -> Response<Answer> {
+    match state.store.manifest(repository, name) {
+        Some((media_type, content)) => {
+            let digest = digest(&content);
+            let mut response = Response::new(Answer::new(content));
+            response.headers_mut().insert(CONTENT_TYPE, media_type.parse().unwrap());
+            response.headers_mut().insert(DIGEST, digest.parse().unwrap());
+            response
+        }
+        None => error(404, "MANIFEST_UNKNOWN", "manifest unknown"),
+    }
+}
+
+fn put_manifest(state: &mut State, call: &Call, repository: &str, name: &str) -> Response<Answer> {
+    match state.store.missing(repository, &call.body) {
+        None => return error(400, "MANIFEST_INVALID", "manifest invalid"),
+        Some(missing) if !missing.is_empty() => {
+            return error(400, "MANIFEST_BLOB_UNKNOWN", &format!("unknown: {}", missing.join(", ")));
+        }
+        Some(_) => {}
+    }
+    let media_type = call.headers.get(CONTENT_TYPE).map_or("", |value| value.to_str().unwrap());
+    let by_digest = name.contains(':');
+    if by_digest && name != digest(&call.body) {
+        return error(400, "DIGEST_INVALID", "the digest is another one");
+    }
+    let tag = (!by_digest).then_some(name);
+    let digest = state.store.put_manifest(repository, tag, media_type, call.body.clone());
+    let mut response = empty(201);
+    response.headers_mut().insert(LOCATION, format!("/v2/{repository}/manifests/{digest}").parse().unwrap());
+    response.headers_mut().insert(DIGEST, digest.parse().unwrap());
+    response
+}
+
+fn get_blob(shared: &Shared, state: &State, call: &Call, repository: &str, digest: &str) -> Response<Answer> {
+    let Some(content) = state.store.blob(repository, digest) else {
+        return error(404, "BLOB_UNKNOWN", "blob unknown");
+    };
+    let length = content.len();
+    let range = call.headers.get(RANGE).filter(|_| shared.behaviour.ranges);
+    let from: Option<usize> =
+        range.and_then(|range| range.to_str().ok()?.strip_prefix("bytes=")?.strip_suffix('-')?.parse().ok());
+    let mut response = match from {
+        Some(from) if from < length => {
+            let mut response = Response::new(Answer::new(content.slice(from..)));
+            *response.status_mut() = StatusCode::PARTIAL_CONTENT;
+            let range = format!("bytes {from}-{}/{length}", length - 1);
+            response.headers_mut().insert(CONTENT_RANGE, range.parse().unwrap());
+            response
+        }
+        Some(_) => return empty(416),
+        None => Response::new(Answer::new(content)),
+    };
+    response.headers_mut().insert(DIGEST, digest.parse().unwrap());
+    response
+}
+
+fn open_upload(shared: &Shared, state: &mut State, call: &Call, repository: &str) -> Response<Answer> {
+    let param = |name: &str| call.query.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str());
+    if let (Some(blob), Some(from)) = (param("mount"), param("from")) {
+        let allowed = shared.behaviour.mounts && state.auth.may_pull(&shared.behaviour.access, from, &call.headers);
+        if allowed && state.store.mount(repository, from, blob) {
+            let mut response = empty(201);
+            response.headers_mut().insert(LOCATION, format!("/v2/{repository}/blobs/{blob}").parse().unwrap());
+            return response;
+        }
+    }
+    let number = state.store.open_upload();
+    session(shared, repository, number)
+}
+
+/// 202 with the address of an upload.
+fn session(shared: &Shared, repository: &str, number: usize) -> Response<Answer> {
+    // The parameter stands for the state that registries keep there: whoever loses it uploads to nowhere.
+    let path = format!("/v2/{repository}/blobs/uploads/{number}?_state=kept");
+    let location = if shared.behaviour.absolute_locations { format!("http://{}{path}", shared.address) } else { path };
+    let mut response = empty(202);
+    response.headers_mut().insert(LOCATION, location.parse().unwrap());
+    response
+}
+
+fn keeps_state(call: &Call) -> bool {
+    call.query.iter().any(|(name, value)| name == "_state" && value == "kept")
+}
+
+fn patch(shared: &Shared, state: &mut State, call: &Call, repository: &str, number: usize) -> Response<Answer> {
+    let upload = state.store.uploads.get_mut(&number).unwrap();
+    let range = call.headers.get(CONTENT_RANGE).and_then(|range| range.to_str().ok());
+    let start = range.and_then(|range| range.split('-').next()?.parse().ok()).unwrap_or(upload.len());
+    if start != upload.len() || !keeps_state(call) {
+        return error(416, "BLOB_UPLOAD_INVALID", "not the next chunk");
+    }
+    upload.extend_from_slice(&call.body);
+    session(shared, repository, number)
+}
+
+fn complete(shared: &Shared, state: &mut State, call: &Call, repository: &str, number: usize) -> Response<Answer> {
+    if !call.body.is_empty() && !shared.behaviour.whole_uploads {
+        return error(405, "UNSUPPORTED", "send chunks");
+    }
+    if !keeps_state(call) {
+        return error(404, "BLOB_UPLOAD_UNKNOWN", "no such upload");
+    }
+    let mut content = state.store.uploads.remove(&number).unwrap();
+    content.extend_from_slice(&call.body);
+    let claimed = call.query.iter().find(|(name, _)| name == "digest").map(|(_, value)| value.clone());
+    if claimed.as_deref() != Some(digest(&content).as_str()) {
+        return error(400, "DIGEST_INVALID", "provided digest did not match uploaded content");
+    }
+    let digest = state.store.put_blob(repository, Bytes::from(content));
+    let mut response = empty(201);
+    response.headers_mut().insert(LOCATION, format!("/v2/{repository}/blobs/{digest}").parse().unwrap());
+    response.headers_mut().insert(DIGEST, digest.parse().unwrap());
+    response
+}
+
+fn json_answer(value: &serde_json::Value) -> Response<Answer> {
+    let mut response = Response::new(Answer::new(value.to_string()));
+    response.headers_mut().insert(CONTENT_TYPE, "application/json".parse().unwrap());
+    response
+}
+
+fn empty(status: u16) -> Response<Answer> {
+    let mut response = Response::new(Answer::new(""));
+    *response.status_mut() = StatusCode::from_u16(status).unwrap();
+    response
+}
+
+fn error(status: u16, code: &str, message: &str) -> Response<Answer> {
+    let mut response = json_answer(&json!({"errors": [{"code": code, "message": message}]}));
+    *response.status_mut() = StatusCode::from_u16(status).unwrap();
+    response
+}
+
+/// The headers of an answer to HEAD: as long as the body would be, which is not sent.
+fn without_body(mut response: Response<Answer>) -> Response<Answer> {
+    let length = hyper::body::Body::size_hint(response.body()).exact().unwrap_or_default();
+    response.headers_mut().insert(CONTENT_LENGTH, length.into());
+    *response.body_mut() = Answer::new("");
+    response
+}

@@ -1,0 +1,228 @@
+//! A whole OCI registry on the loopback, with faults to order.
+//!
+//! It runs on threads of its own, so blocking tests and tests of binaries use it like asynchronous ones. Every registry
+//! has its own port and goes away when it is dropped.
+
+mod api;
+mod auth;
+mod faults;
+mod server;
+mod store;
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use bytes::Bytes;
+
+pub use auth::Access;
+pub use faults::{Fault, Kind};
+use store::Store;
+
+use crate::image::{TestImage, digest};
+
+/// How a registry behaves as long as no fault applies.
+#[derive(Debug, Clone)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a property of real registries, independent of the others")]
+pub struct Behaviour {
+    /// Who may do what.
+    pub access: Access,
+    /// `Location` headers are whole addresses, not paths.
+    pub absolute_locations: bool,
+    /// Blobs are mounted across repositories. Without it such a request opens an upload (202).
+    pub mounts: bool,
+    /// A PUT that carries the blob is accepted. Without it, it is answered with 405.
+    pub whole_uploads: bool,
+    /// Ranges of blobs are served. Without it, all of a blob is.
+    pub ranges: bool,
+}
+
+impl Default for Behaviour {
+    fn default() -> Self {
+        Self { access: Access::Open, absolute_locations: false, mounts: true, whole_uploads: true, ranges: true }
+    }
+}
+
+/// One request that was answered, or not.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Logged {
+    /// `GET`, ….
+    pub method: String,
+    /// Path and query.
+    pub target: String,
+    /// The status; 0 where the connection was cut instead.
+    pub status: u16,
+}
+
+/// What a registry knows and was told.
+#[derive(Debug, Default)]
+struct State {
+    store: Store,
+    auth: auth::Tokens,
+    faults: Vec<Fault>,
+    log: Vec<Logged>,
+    running: usize,
+    most_running: usize,
+}
+
+#[derive(Debug)]
+struct Shared {
+    behaviour: Behaviour,
+    address: SocketAddr,
+    state: Mutex<State>,
+}
+
+impl Shared {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap()
+    }
+}
+
+/// A running registry.
+#[derive(Debug)]
+pub struct Registry {
+    shared: Arc<Shared>,
+    runtime: Option<tokio::runtime::Runtime>,
+}
+
+impl Registry {
+    /// Starts one that everybody may read and write.
+    #[must_use]
+    pub fn start() -> Self {
+        Self::start_with(Behaviour::default())
+    }
+
+    /// Starts one.
+    #[must_use]
+    pub fn start_with(behaviour: Behaviour) -> Self {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let address = listener.local_addr().unwrap();
+        let shared = Arc::new(Shared { behaviour, address, state: Mutex::default() });
+        let serving = Arc::clone(&shared);
+        runtime.spawn(async move {
+            let listener = tokio::net::TcpListener::from_std(listener).unwrap();
+            server::serve(&listener, &serving).await;
+        });
+        Self { shared, runtime: Some(runtime) }
+    }
+
+    /// `127.0.0.1:PORT`.
+    #[must_use]
+    pub fn host(&self) -> String {
+        self.shared.address.to_string()
+    }
+
+    /// `127.0.0.1:PORT/rest`.
+    #[must_use]
+    pub fn reference(&self, rest: &str) -> String {
+        format!("{}/{rest}", self.host())
+    }
+
+    /// Makes requests fail from now on.
+    pub fn fault(&self, fault: Fault) {
+        self.shared.state().faults.push(fault);
+    }
+
+    /// Takes all faults back.
+    pub fn heal(&self) {
+        self.shared.state().faults.clear();
+    }
+
+    /// Whether every fault that was to happen so many times has happened.
+    #[must_use]
+    pub fn faults_are_used_up(&self) -> bool {
+        self.shared.state().faults.iter().all(|fault| fault.times == 0)
+    }
+
+    /// Puts an image there, as if it had been pushed.
+    pub fn push(&self, repository: &str, tag: &str, image: &TestImage) {
+        for blob in image.blobs() {
+            self.push_blob(repository, blob);
+        }
+        self.push_manifest(repository, Some(tag), &image.media_type, &image.manifest);
+    }
+
+    /// Puts a multi-platform image there, and gives the digest of its index.
+    pub fn push_index(&self, repository: &str, tag: &str, images: &[TestImage]) -> String {
+        for image in images {
+            image.blobs().for_each(|blob| self.push_blob(repository, blob));
+            self.push_manifest(repository, None, &image.media_type, &image.manifest);
+        }
+        let index = crate::image::index(images);
+        self.push_manifest(repository, Some(tag), "application/vnd.oci.image.index.v1+json", &index);
+        digest(&index)
+    }
+
+    /// Puts a blob there.
+    pub fn push_blob(&self, repository: &str, content: &[u8]) {
+        self.shared.state().store.put_blob(repository, Bytes::copy_from_slice(content));
+    }
+
+    /// Puts a manifest there, whatever it names.
+    pub fn push_manifest(&self, repository: &str, tag: Option<&str>, media_type: &str, content: &[u8]) {
+        self.shared.state().store.put_manifest(repository, tag, media_type, Bytes::copy_from_slice(content));
+    }
+
+    /// Replaces the content under a digest, as a broken disk would.
+    pub fn corrupt_blob(&self, digest: &str, content: &[u8]) {
+        self.shared.state().store.corrupt(digest, Bytes::copy_from_slice(content));
+    }
+
+    /// The digest under a tag.
+    #[must_use]
+    pub fn tag(&self, repository: &str, tag: &str) -> Option<String> {
+        self.shared.state().store.tag(repository, tag)
+    }
+
+    /// All tags of a repository, sorted.
+    #[must_use]
+    pub fn tags(&self, repository: &str) -> Vec<String> {
+        self.shared.state().store.tags(repository)
+    }
+
+    /// A manifest by tag or digest.
+    #[must_use]
+    pub fn manifest(&self, repository: &str, name: &str) -> Option<Vec<u8>> {
+        self.shared.state().store.manifest(repository, name).map(|(_, content)| content.to_vec())
+    }
+
+    /// A blob of a repository.
+    #[must_use]
+    pub fn blob(&self, repository: &str, digest: &str) -> Option<Vec<u8>> {
+        self.shared.state().store.blob(repository, digest).map(|content| content.to_vec())
+    }
+
+    /// Uploads that were opened and neither completed nor cancelled.
+    #[must_use]
+    pub fn open_uploads(&self) -> usize {
+        self.shared.state().store.uploads.len()
+    }
+
+    /// All requests so far, in the order of their arrival.
+    #[must_use]
+    pub fn log(&self) -> Vec<Logged> {
+        self.shared.state().log.clone()
+    }
+
+    /// How many requests had this method and this text in their path or query.
+    #[must_use]
+    pub fn count(&self, method: &str, part: &str) -> usize {
+        self.log().iter().filter(|entry| entry.method == method && entry.target.contains(part)).count()
+    }
+
+    /// The most requests that ran at the same time.
+    #[must_use]
+    pub fn most_at_once(&self) -> usize {
+        self.shared.state().most_running
+    }
+}
+
+impl Drop for Registry {
+    fn drop(&mut self) {
+        // A test may drop it from within its own runtime, which must not block.
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
