@@ -1,7 +1,7 @@
 //! `vast-gpu torch-backend`: the concrete name of `PyTorch`'s backend.
 
 use vast_gpu::probe::{Device, Prober, Vendor};
-use vast_gpu::{CudaVersion, tables};
+use vast_gpu::tables;
 
 use super::{PROGRAM, end, facts};
 use crate::instance::{Root, environment};
@@ -37,14 +37,10 @@ fn try_run(args: &Args) -> Result<Exit, Exit> {
         return Err(Exit::CouldNot);
     };
     let capabilities: Vec<(u32, u32)> = devices.iter().filter_map(Device::compute_capability).collect();
-    match tables::torch_backend(newest, &capabilities).map(CudaVersion::torch_backend) {
-        Some(name) => {
-            println!("{name}");
-            Ok(Exit::Success)
-        }
-        None => {
-            eprintln!("{PROGRAM}: no build of PyTorch runs on CUDA {newest} with these devices");
-            Err(Exit::CouldNot)
-        }
-    }
+    let Some(backend) = tables::torch_backend(newest, &capabilities) else {
+        eprintln!("{PROGRAM}: no build of PyTorch runs on CUDA {newest} with these devices");
+        return Err(Exit::CouldNot);
+    };
+    println!("{}", backend.torch_backend());
+    Ok(Exit::Success)
 }
