@@ -60,7 +60,7 @@ fn the_page_and_all_it_names_come_from_the_binary() {
         }
         let named = text
             .split(['"', '\''])
-            .filter(|part| part.ends_with(".js") || part.ends_with(".css") || part.ends_with(".svg"));
+            .filter(|part| part.rsplit_once('.').is_some_and(|(_, kind)| ["js", "css", "svg"].contains(&kind)));
         for name in named {
             let path = name.strip_prefix("./").map_or_else(|| format!("/{name}"), |name| format!("/assets/js/{name}"));
             if seen.insert(path.clone()) {
@@ -154,17 +154,36 @@ fn logs_are_downloaded_and_nothing_else_is() {
     }
 }
 
-/// The texts of messages until `wanted` is among them.
-async fn follow_until(port: u16, query: &str, wanted: &str, mut then: impl FnMut(&serde_json::Value)) {
+type Socket = tokio_tungstenite::WebSocketStream<tokio::net::TcpStream>;
+
+async fn follow(port: u16, query: &str) -> Socket {
     let request = format!("ws://localhost:{port}/ws-logs{query}").into_client_request().unwrap();
     let stream = tokio::net::TcpStream::connect(("127.0.0.1", port)).await.unwrap();
-    let (mut socket, _) = tokio_tungstenite::client_async(request, stream).await.unwrap();
+    tokio_tungstenite::client_async(request, stream).await.unwrap().0
+}
+
+/// The next message that says something.
+async fn next(socket: &mut Socket) -> serde_json::Value {
+    let end = tokio::time::Instant::now() + PATIENCE;
     loop {
-        let message = tokio::time::timeout(PATIENCE, socket.next()).await.expect("a message").unwrap().unwrap();
-        let Message::Text(text) = message else { continue };
-        let told: serde_json::Value = serde_json::from_str(&text).unwrap();
+        let message = tokio::time::timeout_at(end, socket.next()).await.expect("a message").unwrap().unwrap();
+        if let Message::Text(text) = message {
+            return serde_json::from_str(&text).unwrap();
+        }
+    }
+}
+
+fn text_of(told: &serde_json::Value) -> &str {
+    told["text"].as_str().unwrap_or_default()
+}
+
+/// Hands over every message up to the one that holds `wanted`.
+async fn follow_until(port: u16, query: &str, wanted: &str, mut then: impl FnMut(&serde_json::Value)) {
+    let mut socket = follow(port, query).await;
+    loop {
+        let told = next(&mut socket).await;
         then(&told);
-        if told["text"].as_str().is_some_and(|text| text.contains(wanted)) {
+        if text_of(&told).contains(wanted) {
             return;
         }
     }
@@ -218,37 +237,30 @@ async fn a_viewer_that_confirms_is_sent_no_more_than_it_shows() {
     let logs = logs(root.path());
     let port = portal(root.path(), &[]);
     std::fs::write(logs.join("app.log"), "begin\n").unwrap();
-    let request = format!("ws://localhost:{port}/ws-logs?file=app.log&confirm=true").into_client_request().unwrap();
-    let stream = tokio::net::TcpStream::connect(("127.0.0.1", port)).await.unwrap();
-    let (mut socket, _) = tokio_tungstenite::client_async(request, stream).await.unwrap();
     let mut log = std::fs::OpenOptions::new().append(true).open(logs.join("app.log")).unwrap();
-    // More than the window, less than what makes the portal skip.
-    log.write_all("y\n".repeat(400 << 10).as_bytes()).unwrap();
-    let mut received = 0;
-    let mut confirm_from_here = false;
-    let total = "begin\n".len() + (800 << 10);
-    while received < total {
-        // The portal may pause only because nothing is confirmed; that it does, this wait for more shows.
-        let waiting = if confirm_from_here { PATIENCE } else { std::time::Duration::from_millis(500) };
-        match tokio::time::timeout(waiting, socket.next()).await {
-            Ok(message) => {
-                let Message::Text(text) = message.unwrap().unwrap() else { continue };
-                let told: serde_json::Value = serde_json::from_str(&text).unwrap();
-                received += told["text"].as_str().unwrap_or_default().len();
-                if confirm_from_here {
-                    socket.send(Message::text("shown")).await.unwrap();
-                }
-            }
-            Err(_) => {
-                assert!(!confirm_from_here && received < 400 << 10, "{received} bytes unconfirmed");
-                confirm_from_here = true;
-                for _ in 0..20 {
-                    socket.send(Message::text("shown")).await.unwrap();
-                }
-            }
-        }
+    let mut socket = follow(port, "?file=app.log&confirm=true").await;
+    let (mut unconfirmed, mut received) = (0, 0);
+    while received == 0 {
+        received += text_of(&next(&mut socket).await).len();
+        unconfirmed += 1;
     }
-    assert!(confirm_from_here, "everything was sent without a confirmation");
+    // More than the window, less than what makes the portal skip.
+    let flood = 800 << 10;
+    log.write_all("y\n".repeat(flood / 2).as_bytes()).unwrap();
+    // That nothing more comes needs a moment to show; on a slow machine less than the window has come by then.
+    let moment = std::time::Duration::from_millis(300);
+    while let Ok(told) = tokio::time::timeout(moment, next(&mut socket)).await {
+        received += text_of(&told).len();
+        unconfirmed += 1;
+    }
+    assert!(received < flood / 2, "{received} bytes unconfirmed");
+    while received < flood + "begin\n".len() {
+        for _ in 0..unconfirmed {
+            socket.send(Message::text("shown")).await.unwrap();
+        }
+        received += text_of(&next(&mut socket).await).len();
+        unconfirmed = 1;
+    }
 }
 
 #[tokio::test]
