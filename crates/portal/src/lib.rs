@@ -4,10 +4,10 @@ pub mod caddy;
 pub mod certificate;
 pub mod env_vars;
 mod error;
-pub mod logtee;
-pub mod pty;
 pub mod logs;
+pub mod logtee;
 pub mod metrics;
+pub mod pty;
 pub mod supervisor;
 pub mod web;
 
