@@ -282,8 +282,18 @@ fn input_reaches_the_command_and_ends() {
 
 #[test]
 fn a_process_left_behind_does_not_hold_the_pseudo_terminal() {
-    let output = pty(&["sh", "-c", "(trap '' HUP; exec sleep 30) & echo done"], b"");
-    assert_eq!(String::from_utf8_lossy(&output.stdout), "done\n");
+    // Ended by the test, so that a program that waits for it does not pass.
+    let mut child = Command::new(PTY)
+        .args(["sh", "-c", "(trap '' HUP; exec sleep 300) & echo $!"])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let status = child.wait().unwrap();
+    let mut left = String::new();
+    child.stdout.take().unwrap().read_to_string(&mut left).unwrap();
+    Command::new("kill").arg(left.trim()).stderr(Stdio::null()).status().unwrap();
+    assert!(status.success());
 }
 
 #[test]

@@ -9,14 +9,20 @@ use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::CommandExt as _;
 use std::process::{Child, Command, ExitStatus};
+use std::time::{Duration, Instant};
 
-use rustix::event::{PollFd, PollFlags, poll};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
+use rustix::process::{Pid, PidfdFlags};
 use rustix::pty::OpenptFlags;
 use rustix::termios::{LocalModes, OptionalActions, OutputModes, SpecialCodeIndex, Winsize};
 
 const BUFFER_BYTES: usize = 64 << 10;
+
+/// How long a terminal that processes in the background keep open is listened to after the program has ended. Its last
+/// output is on the way through the kernel for a moment.
+const REMAINDER: Duration = Duration::from_millis(100);
 
 /// A program that runs on a pseudo-terminal of its own.
 #[derive(Debug)]
@@ -79,29 +85,44 @@ impl Session {
     /// Where the terminal cannot be read, or the program not be waited for.
     pub fn run(mut self, input: &mut (impl Read + AsFd), output: &mut dyn Write) -> io::Result<ExitStatus> {
         let mut buffer = vec![0; BUFFER_BYTES];
-        let mut input_open = true;
+        // `None` on kernels before 5.3: there, the end is when the last process has closed the terminal.
+        let end = Pid::from_raw(self.child.id().cast_signed())
+            .and_then(|id| rustix::process::pidfd_open(id, PidfdFlags::empty()).ok());
+        let (mut ended, mut input_open) = (None::<Instant>, true);
         loop {
-            let (from_program, from_input) = wait(&self.master, input_open.then_some(&*input))?;
-            if from_program {
-                match self.master.read(&mut buffer) {
-                    Ok(0) => break,
-                    Ok(count) => {
-                        if output.write_all(&buffer[..count]).and_then(|()| output.flush()).is_err() {
-                            break;
-                        }
-                    }
-                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                    // The last process with the terminal open has closed it.
-                    Err(error) if error.raw_os_error() == Some(Errno::IO.raw_os_error()) => break,
-                    Err(error) => return Err(error),
-                }
+            let watched = Watched {
+                master: &self.master,
+                input: (input_open && ended.is_none()).then_some(&*input),
+                end: end.as_ref().filter(|_| ended.is_none()),
+            };
+            let ready = watched.wait(ended.map(|_| REMAINDER))?;
+            if ready.none() || ended.is_some_and(|ended| ended.elapsed() > 10 * REMAINDER) {
+                break;
             }
-            if from_input {
+            if ready.end {
+                ended = Some(Instant::now());
+            }
+            if ready.master && !self.pass(output, &mut buffer)? {
+                break;
+            }
+            if ready.input {
                 input_open = self.forward(input, &mut buffer)?;
             }
         }
         drop(self.master);
         self.child.wait()
+    }
+
+    /// Passes output on; `false` when there will be no more, or nobody to take it.
+    fn pass(&mut self, output: &mut dyn Write, buffer: &mut [u8]) -> io::Result<bool> {
+        match self.master.read(buffer) {
+            Ok(0) => Ok(false),
+            Ok(count) => Ok(output.write_all(&buffer[..count]).and_then(|()| output.flush()).is_ok()),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(true),
+            // The last process with the terminal open has closed it.
+            Err(error) if error.raw_os_error() == Some(Errno::IO.raw_os_error()) => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 
     /// Passes input on; `false` at its end.
@@ -133,17 +154,44 @@ fn set_up(terminal: &OwnedFd, size: Size) -> io::Result<()> {
     Ok(rustix::termios::tcsetwinsize(terminal, size)?)
 }
 
-/// Waits for output of the program or input for it.
-fn wait(master: &File, input: Option<&impl AsFd>) -> io::Result<(bool, bool)> {
-    let mut watched = vec![PollFd::new(master, PollFlags::IN)];
-    watched.extend(input.map(|input| PollFd::new(input, PollFlags::IN)));
-    loop {
-        match poll(&mut watched, None) {
-            Ok(_) => break,
-            Err(Errno::INTR) => {}
-            Err(errno) => return Err(errno.into()),
-        }
+/// What a session waits for.
+struct Watched<'a, I> {
+    master: &'a File,
+    input: Option<&'a I>,
+    /// Readable once the program has ended.
+    end: Option<&'a OwnedFd>,
+}
+
+/// What has come.
+#[derive(Debug, Clone, Copy)]
+struct Ready {
+    master: bool,
+    input: bool,
+    end: bool,
+}
+
+impl Ready {
+    fn none(self) -> bool {
+        !(self.master || self.input || self.end)
     }
-    let ready = |fd: Option<&PollFd<'_>>| fd.is_some_and(|fd| !fd.revents().is_empty());
-    Ok((ready(watched.first()), ready(watched.get(1))))
+}
+
+impl<I: AsFd> Watched<'_, I> {
+    fn wait(&self, limit: Option<Duration>) -> io::Result<Ready> {
+        let limit = limit.and_then(|limit| Timespec::try_from(limit).ok());
+        let mut fds = vec![PollFd::new(self.master, PollFlags::IN)];
+        fds.extend(self.input.map(|input| PollFd::new(input, PollFlags::IN)));
+        fds.extend(self.end.map(|end| PollFd::new(end, PollFlags::IN)));
+        loop {
+            match poll(&mut fds, limit.as_ref()) {
+                Ok(_) => break,
+                Err(Errno::INTR) => {}
+                Err(errno) => return Err(errno.into()),
+            }
+        }
+        let ready = |index: usize| fds.get(index).is_some_and(|fd| !fd.revents().is_empty());
+        let inputs = usize::from(self.input.is_some());
+        let (input, end) = (inputs > 0 && ready(1), self.end.is_some() && ready(1 + inputs));
+        Ok(Ready { master: ready(0), input, end })
+    }
 }

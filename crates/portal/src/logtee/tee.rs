@@ -100,6 +100,8 @@ impl Tee<'_> {
     }
 
     fn pass(&mut self, raw: &[u8], text: &[u8]) {
+        // The logs first: whoever reads standard output may be slow.
+        self.sinks.take(raw, text, self.cleaner.pending(), self.warn);
         if !text.is_empty() {
             let written = self.output.as_mut().map(|output| output.write_all(text).and_then(|()| output.flush()));
             if let Some(Err(_)) = written {
@@ -107,7 +109,6 @@ impl Tee<'_> {
                 self.output = None;
             }
         }
-        self.sinks.take(raw, text, self.cleaner.pending(), self.warn);
     }
 
     fn finish(&mut self) {
