@@ -25,8 +25,13 @@ fn a_plan_shows_source_and_reason_and_runs_nothing() {
         .map(|stage| (stage["name"].as_str().unwrap(), stage["why"].as_str().unwrap()))
         .collect();
     assert_eq!(
-        stages[..3],
-        [("05-app-env.sh", "inserted"), ("10-prep-env.sh", "replaced"), ("11-log-dirs.sh", "masked")]
+        stages[..4],
+        [
+            ("05-app-env.sh", "inserted"),
+            ("05-configure-cuda.sh", "built-in"),
+            ("10-prep-env.sh", "replaced"),
+            ("11-log-dirs.sh", "masked")
+        ]
     );
     assert!(stages.contains(&("65-supervisor-launch.sh", "built-in")));
     assert!(stages.is_sorted());
