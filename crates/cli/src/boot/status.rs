@@ -83,7 +83,7 @@ fn time(duration: Duration) -> String {
     match duration.as_secs_f64() {
         seconds if seconds < 1.0 => format!("{:.1} ms", seconds * 1e3),
         seconds if seconds < 100.0 => format!("{seconds:.1} s"),
-        seconds => format!("{:.0} s", seconds),
+        seconds => format!("{seconds:.0} s"),
     }
 }
 

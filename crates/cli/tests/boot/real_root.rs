@@ -22,7 +22,7 @@ mount --rbind /sys sys
 mount -t tmpfs none run
 mkdir -p etc/vast_boot.d etc/supervisor/conf.d opt/workspace-internal/app
 rm -rf workspace root/.bashrc .provisioning* .first_boot_complete etc/instance.*
-printf '[unix_http_server]\nfile=/var/run/supervisor.sock\n[supervisord]\nlogfile=/dev/null\nlogfile_maxbytes=0\npidfile=/run/supervisord.pid\n[rpcinterface:supervisor]\nsupervisor.rpcinterface_factory = supervisor.rpcinterface:make_main_rpcinterface\n[supervisorctl]\nserverurl=unix:///var/run/supervisor.sock\n' >etc/supervisor/supervisord.conf
+printf '[unix_http_server]\nfile=/var/run/supervisor.sock\n[supervisord]\nlogfile=/dev/null\nlogfile_maxbytes=0\npidfile=/run/supervisord.pid\n[rpcinterface:supervisor]\nsupervisor.rpcinterface_factory = supervisor.rpcinterface:make_main_rpcinterface\n[supervisorctl]\nserverurl=unix:///var/run/supervisor.sock\n[program:app]\nstartsecs=0\ncommand=/bin/sh -c "touch /app-ran; exec sleep 1000"\n' >etc/supervisor/supervisord.conf
 echo 'export PORTAL_CONFIG="localhost:1111:11111:/:Instance Portal"' >etc/vast_boot.d/05-app-env.sh
 echo 'touch /first-boot-ran' >opt/workspace-internal/app/file
 mkdir -p etc/vast_boot.d/first_boot
@@ -48,7 +48,8 @@ fn a_real_system_boots_with_supervisor_and_stops_cleanly() {
     assert!(bashrc.contains("### Entrypoint setup ###") && bashrc.contains("### End entrypoint setup ###"));
     assert!(inside("/first-boot-ran").exists() && inside("/.first_boot_complete").exists());
     assert!(inside("/etc/instance.crt").exists());
-    wait_until("Supervisor answers", || inside("/run/supervisor.sock").exists());
+    // Its programs start when it can be stopped; its socket is there before that.
+    wait_until("Supervisor starts programs", || inside("/app-ran").exists() && inside("/run/supervisor.sock").exists());
     wait_until("the marker is gone", || !inside("/.provisioning").exists());
     let failed: Vec<String> = serde_json::from_str::<serde_json::Value>(&record()).unwrap()["stages"]
         .as_array()

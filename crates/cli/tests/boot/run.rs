@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use super::harness::{Fake, SUPERVISOR};
+use super::harness::{Fake, SUPERVISOR, wait_until};
 
 fn text(bytes: &[u8]) -> String {
     String::from_utf8(bytes.to_vec()).unwrap()
@@ -25,8 +25,13 @@ fn a_plan_shows_source_and_reason_and_runs_nothing() {
         .map(|stage| (stage["name"].as_str().unwrap(), stage["why"].as_str().unwrap()))
         .collect();
     assert_eq!(
-        stages[..3],
-        [("05-app-env.sh", "inserted"), ("10-prep-env.sh", "replaced"), ("11-log-dirs.sh", "masked")]
+        stages[..4],
+        [
+            ("05-app-env.sh", "inserted"),
+            ("05-configure-cuda.sh", "built-in"),
+            ("10-prep-env.sh", "replaced"),
+            ("11-log-dirs.sh", "masked")
+        ]
     );
     assert!(stages.contains(&("65-supervisor-launch.sh", "built-in")));
     assert!(stages.is_sorted());
@@ -41,10 +46,10 @@ fn a_whole_boot_runs_every_stage_in_order_and_is_recorded() {
     fake.supervisor("#!/bin/sh\necho \"$FROM_STAGE $(umask) $(pwd)\" >$OUT/supervisor\n[ -e \"${0%/usr/bin/*}/.provisioning\" ] && echo held >>$OUT/supervisor\nexit 0\n");
     fake.stage("05-app-env.sh", "export FROM_STAGE='a b'\nexit 3\n");
     fake.stage("70-late.sh", "umask >$OUT/umask; [ -n \"$supervisord_pid\" ] && echo seen >>$OUT/umask");
-    let output = fake.run(&["--no-cert-gen", "--frobnicate"]);
+    let output = fake.run(&["--no-cert-gen", "--frobnicate=secret", "bash", "secret"]);
     assert_eq!(output.status.code(), Some(0));
     let said = text(&output.stdout);
-    assert!(said.contains("ignoring the unknown argument `--frobnicate`"), "{said}");
+    assert!(said.contains("ignoring the unknown flag `--frobnicate`\n") && !said.contains("secret"), "{said}");
     assert!(said.contains("05-app-env.sh: failed: exited with 3"), "{said}");
     let workspace = fs::canonicalize(fake.path("/workspace")).unwrap();
     assert_eq!(fake.read_out("supervisor"), format!("a b 0002 {}\nheld\n", workspace.display()));
@@ -77,6 +82,24 @@ fn only_and_skip_select_and_do_not_wait_for_a_supervisor() {
     assert_eq!(fake.run(&["run", "--only=20-a", "--sync-home"]).status.code(), Some(0));
     assert_eq!(fake.read_out("ran"), "a\nb\na\n");
     assert_eq!(fake.recorded("35-sync-home-dirs.sh").0, "gave-up");
+}
+
+#[test]
+fn a_part_that_is_run_by_hand_leaves_the_record_of_the_running_boot_alone() {
+    let fake = Fake::new();
+    fake.supervisor(SUPERVISOR);
+    let started = fake.start(&["--no-cert-gen"]);
+    let phase = || {
+        let status = fake.run(&["status", "--json"]);
+        let record: serde_json::Value = serde_json::from_slice(&status.stdout).unwrap_or_default();
+        (record["phase"].as_str().unwrap_or_default().to_owned(), record["stages"].as_array().map_or(0, Vec::len))
+    };
+    wait_until("the boot is up", || phase().0 == "up");
+    let before = phase();
+    assert_eq!(fake.run(&["run", "--only", "46"]).status.code(), Some(0));
+    assert_eq!(phase(), before);
+    assert_eq!(fake.recorded("46-user-propagate-ssh-keys.sh").0, "done");
+    drop(started);
 }
 
 #[test]

@@ -2,30 +2,19 @@
 
 use std::fs;
 use std::os::unix::fs::symlink;
-use std::process::Command;
+
+use vast_boot::certificate;
 
 use super::harness::{Fake, VAST_BOOT};
 
 #[test]
 fn the_certificate_is_judged_by_exit_code_under_both_names() {
     let fake = Fake::new();
-    let openssl = |days: &str| {
-        let (certificate, key) = (fake.path("/etc/instance.crt"), fake.path("/etc/instance.key"));
-        let mut command = Command::new("openssl");
-        command.args([
-            "req",
-            "-x509",
-            "-newkey",
-            "ec",
-            "-pkeyopt",
-            "ec_paramgen_curve:P-256",
-            "-nodes",
-            "-subj",
-            "/CN=x",
-            "-days",
-            days,
-        ]);
-        assert!(command.arg("-keyout").arg(key).arg("-out").arg(certificate).output().unwrap().status.success());
+    let make = |start: &str| {
+        let key = certificate::new_key().unwrap();
+        fs::write(fake.path("/etc/instance.key"), key.serialize_pem()).unwrap();
+        let signed = certificate::self_signed(&key, start.parse().unwrap()).unwrap();
+        fs::write(fake.path("/etc/instance.crt"), signed).unwrap();
     };
     let link = fake.out("cert-usable");
     symlink(VAST_BOOT, &link).unwrap();
@@ -37,9 +26,9 @@ fn the_certificate_is_judged_by_exit_code_under_both_names() {
         own
     };
     assert_eq!(codes(), Some(1));
-    openssl("30");
+    make(&jiff::Timestamp::now().to_string());
     assert_eq!(codes(), Some(0));
-    openssl("-1");
+    make("2020-01-01T00:00:00Z");
     assert_eq!(codes(), Some(3));
     fs::write(fake.path("/etc/instance.crt"), "<html>").unwrap();
     assert_eq!(codes(), Some(1));
