@@ -1,10 +1,10 @@
 //! `vast-imagegen`: arguments and printing.
 
 mod build;
-mod session;
 mod copy;
 mod inspect;
 mod progress;
+mod session;
 mod text;
 mod transport;
 mod verify;
