@@ -133,6 +133,11 @@ fn attempt(sent: Result<Response<Body>, ureq::Error>) -> Result<Vec<u8>, Failure
 
 fn transport(error: ureq::Error) -> Failure {
     use ureq::Error;
+    if let Error::Io(inner) = &error
+        && let Some(rustls::Error::InvalidCertificate(reason)) = inner.get_ref().and_then(|inner| inner.downcast_ref())
+    {
+        return Failure::Final(FetchError::Untrusted { reason: reason.to_string() });
+    }
     match error {
         Error::BodyExceedsLimit(_) => Failure::Final(FetchError::TooLarge),
         // The address or the server's identity is wrong; the next try would find the same.

@@ -34,6 +34,12 @@ pub enum FetchError {
         /// The failure of the last try.
         source: Box<ureq::Error>,
     },
+    /// The server's certificate is not one that this system trusts.
+    #[error("the server's certificate is not trusted: {reason}")]
+    Untrusted {
+        /// What is wrong with it.
+        reason: String,
+    },
     /// A local file could not be read.
     #[error("the file cannot be read")]
     File {
@@ -78,6 +84,7 @@ impl FetchError {
                 "open the address in a private window: it must show the script alone"
             }
             Self::Status { status: 401 | 403 | 404 } => "check the address, and that it needs no login",
+            Self::Untrusted { .. } => "check the address and the clock, and that the image has `ca-certificates`",
             Self::ChecksumMismatch { .. } => "the script changed; read it again, then update the checksum",
             _ => return None,
         };

@@ -4,6 +4,7 @@
 mod entrypoint;
 mod first_process;
 mod harness;
+mod https;
 mod real_root;
 mod run;
 mod tools;
