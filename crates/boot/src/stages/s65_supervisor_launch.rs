@@ -14,6 +14,9 @@ pub(super) const PROVISIONING: &str = "/.provisioning";
 
 const CONFIG: &str = "/etc/supervisor/supervisord.conf";
 
+/// Where the configuration of the image family has it listen.
+const SOCKET: &str = "/var/run/supervisor.sock";
+
 /// Where it is installed: by the distribution, by pip, or in the tools' own environment of an external image.
 const PROGRAMS: [&str; 3] = ["/usr/bin/supervisord", "/usr/local/bin/supervisord", "/opt/sys-venv/bin/supervisord"];
 
@@ -25,7 +28,7 @@ pub(super) fn run(boot: &mut Boot<'_>) -> Result<Verdict, Error> {
         .argument(boot.root.join(CONFIG))
         .directory(&boot.directory);
     match boot.runner.start(&invocation) {
-        Ok(process) => boot.supervisor = Supervisor::child(process, &boot.cancel),
+        Ok(process) => boot.supervisor = Supervisor::child(process, boot.root.join(SOCKET), &boot.cancel),
         Err(error) => {
             boot.supervisor = Supervisor::Failed;
             return Err(error);

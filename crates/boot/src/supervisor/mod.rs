@@ -1,5 +1,8 @@
 //! Supervisor: started by a stage, told of a stop, waited for.
 
+mod programs;
+
+use std::path::PathBuf;
 use std::process::ExitStatus;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -45,12 +48,16 @@ pub enum End {
 
 impl Supervisor {
     /// Takes charge of a Supervisor that was just started: a stop is passed on to it at once, whatever stage runs then.
+    ///
+    /// Its programs are stopped through `socket` first, all at the same time.
     #[must_use]
-    pub fn child(process: Process, cancel: &Cancel) -> Self {
+    pub fn child(process: Process, socket: PathBuf, cancel: &Cancel) -> Self {
         let running = Arc::new(AtomicBool::new(true));
         let (pid, still) = (process.pid(), running.clone());
         cancel.on_fire(move |stop| {
             if still.load(Ordering::Acquire) {
+                // Without an answer, it stops them one by one when the signal arrives.
+                let _ = programs::stop_all(&socket);
                 let _ = kill_process(pid, stop.signal);
             }
         });
