@@ -1,4 +1,30 @@
 //! Builds, publishes, inspects and verifies OCI images, reproducibly and without a daemon.
+//!
+//! # Model
+//! An image is read through a [source](source::ImageSource), lazily: manifests and configurations when they are asked for,
+//! layers as streams that are verified while they are read. It is written into a [sink](sink::ImageSink), which shows a
+//! name only when all that it stands for is there. Where both are is a [`Reference`](reference::Reference): a registry, an
+//! OCI layout, an archive. [`publish`] is what lies between: blobs in parallel, then manifests, then the name.
+//!
+//! ```
+//! use vast_imagegen::publish::{DEFAULT_PARALLEL, copy};
+//! use vast_imagegen::registry::{Client, Settings};
+//! use vast_imagegen::transport::{TransportOptions, open_sink, open_source};
+//! # use vast_testkit::{image::ImageBuilder, registry::Registry};
+//!
+//! # let registry = Registry::start();
+//! # registry.push("app", "staging", &ImageBuilder::new().build());
+//! # let host = registry.host();
+//! # tokio::runtime::Runtime::new()?.block_on(async {
+//! let options = TransportOptions::new(Client::new(Settings::from_env(&std::env::vars().collect())));
+//! let source = open_source(&format!("{host}/app:staging").parse()?, &options).await?;
+//! let sink = open_sink(&format!("{host}/app:production").parse()?, &options).await?;
+//! let published = copy(&*source, &*sink, DEFAULT_PARALLEL, &()).await?;
+//! assert_eq!(published.written_bytes, 0);
+//! # Ok::<(), vast_imagegen::Error>(())
+//! # })?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
 pub mod build;
 pub mod definition;

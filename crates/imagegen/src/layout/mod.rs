@@ -1,6 +1,6 @@
 //! OCI image layouts (OCI image spec, "Image Layout"): `oci-layout`, `index.json`, and blobs under their digests.
 //!
-//! The same files lie in a folder (`oci:`) or in a tar archive (`oci-archive:`); [`Store`] is what both offer.
+//! The same files lie in a folder (`oci:`) or in a tar archive (`oci-archive:`); `Store` is what both offer.
 
 mod sink;
 mod source;

@@ -1,5 +1,6 @@
 //! Sources, sinks and publishing, against registries, layouts and archives.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a failed expectation is a failed test")]
+#![allow(clippy::print_stderr, reason = "a test that is skipped says so")]
 
 mod archives;
 mod auth;
