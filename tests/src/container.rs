@@ -53,8 +53,11 @@ impl Container {
         for path in [&upper, &work, &merged] {
             fs::create_dir_all(path)?;
         }
+        // A pipe, as an engine gives: whoever opens `/dev/stdout` anew must not write over what others wrote.
         let log = folder.join("console.log");
-        let console = File::options().create(true).append(true).open(&log)?;
+        let mut file = File::options().create(true).append(true).open(&log)?;
+        let (mut printed, console) = std::io::pipe()?;
+        std::thread::spawn(move || std::io::copy(&mut printed, &mut file));
         let mut command = Command::new("setpriv");
         // The container ends with the process that booted it, and a Ctrl-C at a terminal reaches that process alone.
         command.args(["--pdeathsig", "KILL", "unshare"]).process_group(0);

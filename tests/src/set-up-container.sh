@@ -27,6 +27,7 @@ while IFS=$'\t' read -r outside inside; do
     mkdir -p "${root}${inside}"
     mount --bind "${outside}" "${root}${inside}"
 done <<< "${volumes}"
+printf '127.0.0.1\tlocalhost\n::1\tlocalhost\n127.0.1.1\t%s\n' "${HOSTNAME:-container}" > "${root}/etc/hosts"
 touch "${root}/etc/resolv.conf"
 mount --bind /etc/resolv.conf "${root}/etc/resolv.conf"
 hostname "${HOSTNAME:-container}" 2>/dev/null || true

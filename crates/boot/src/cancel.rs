@@ -112,7 +112,7 @@ mod tests {
         let early = sender.clone();
         cancel.on_fire(move |stop| early.send(stop.signal).unwrap());
         let other = cancel.clone();
-        let sleeper = std::thread::spawn(move || other.sleep(Duration::from_secs(3600)));
+        let sleeper = std::thread::spawn(move || other.sleep(Duration::from_hours(1)));
         cancel.fire(Signal::TERM);
         cancel.fire(Signal::INT);
         assert!(sleeper.join().unwrap());

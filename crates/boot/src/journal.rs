@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use jiff::{Timestamp, Unit};
+use rustix::process::{Pid, test_kill_process};
 use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
@@ -137,7 +138,8 @@ struct Line<'a> {
 #[derive(Debug)]
 pub struct Journal {
     log: PathBuf,
-    current: PathBuf,
+    /// Nothing when it belongs to another boot.
+    current: Option<PathBuf>,
     failures: PathBuf,
     record: BootRecord,
     running: Option<Instant>,
@@ -145,9 +147,10 @@ pub struct Journal {
 }
 
 impl Journal {
-    /// Starts the record of a boot of `root`.
+    /// Starts the record of a boot of `root`. A part of the sequence that is run by hand (not `whole`) leaves [`CURRENT`] to the boot
+    /// that is running, if there is one.
     #[must_use]
-    pub fn start(root: &Root, instance: &str) -> Self {
+    pub fn start(root: &Root, instance: &str, whole: bool) -> Self {
         let record = BootRecord {
             boot: now(),
             instance: format!("C.{instance}"),
@@ -158,14 +161,14 @@ impl Journal {
         };
         let mut journal = Self {
             log: root.join(LOG),
-            current: root.join(CURRENT),
+            current: (whole || !is_running(root)).then(|| root.join(CURRENT)),
             failures: root.join(FAILURES),
             record,
             running: None,
             complaint: None,
         };
-        let prepared = [&journal.log, &journal.current]
-            .into_iter()
+        let prepared = std::iter::once(&journal.log)
+            .chain(&journal.current)
             .try_for_each(|file| file.parent().map_or(Ok(()), files::directory));
         let trimmed = [&journal.log, &journal.failures].into_iter().try_for_each(|file| trim(file));
         journal.note(prepared.and(trimmed));
@@ -241,8 +244,8 @@ impl Journal {
     }
 
     fn publish(&mut self) {
-        if let Ok(text) = serde_json::to_vec(&self.record) {
-            let published = files::publish(&self.current, &text, 0o644);
+        if let (Some(current), Ok(text)) = (&self.current, serde_json::to_vec(&self.record)) {
+            let published = files::publish(current, &text, 0o644);
             self.note(published);
         }
     }
@@ -262,6 +265,13 @@ pub fn read(root: &Root) -> Result<Option<BootRecord>, Error> {
     let path = root.join(CURRENT);
     let Some(text) = files::read_optional(&path)? else { return Ok(None) };
     serde_json::from_slice(&text).map(Some).map_err(|source| Error::Record { path, source })
+}
+
+/// Whether the boot on record still runs.
+fn is_running(root: &Root) -> bool {
+    let Ok(Some(record)) = read(root) else { return false };
+    let pid = i32::try_from(record.pid).ok().and_then(Pid::from_raw);
+    record.phase != Phase::Ended && pid.is_some_and(|pid| test_kill_process(pid).is_ok())
 }
 
 fn now() -> Timestamp {
@@ -298,7 +308,7 @@ mod tests {
     fn journal() -> (tempfile::TempDir, Root, Journal) {
         let directory = tempfile::tempdir().unwrap();
         let root = Root::new(directory.path());
-        let journal = Journal::start(&root, "12");
+        let journal = Journal::start(&root, "12", true);
         (directory, root, journal)
     }
 
@@ -331,7 +341,7 @@ mod tests {
     fn giving_up_adds_one_line_and_boots_append() {
         let (_guard, root, mut first) = journal();
         first.note_stage("55-tls-cert-gen.sh", "built-in", Outcome::GaveUp, Some("two\nlines".to_owned()));
-        let mut second = Journal::start(&root, "12");
+        let mut second = Journal::start(&root, "12", true);
         second.note_stage("05-configure-cuda.sh", "built-in", Outcome::GaveUp, Some("no driver".to_owned()));
         assert_eq!(
             fs::read_to_string(root.join(FAILURES)).unwrap(),
@@ -344,7 +354,7 @@ mod tests {
     fn a_disk_that_cannot_be_written_is_one_complaint() {
         let directory = tempfile::tempdir().unwrap();
         fs::write(directory.path().join("var"), "a file where a directory belongs").unwrap();
-        let mut journal = Journal::start(&Root::new(directory.path()), "");
+        let mut journal = Journal::start(&Root::new(directory.path()), "", true);
         journal.note_stage("10-prep-env.sh", "built-in", Outcome::Done, None);
         assert!(journal.take_complaint().is_some());
         assert!(journal.take_complaint().is_none());
@@ -355,7 +365,7 @@ mod tests {
         let (_guard, root, _) = journal();
         let line = format!("{}\n", "x".repeat(1023));
         fs::write(root.join(LOG), line.repeat(1025)).unwrap();
-        let _ = Journal::start(&root, "");
+        let _ = Journal::start(&root, "", true);
         let text = fs::read_to_string(root.join(LOG)).unwrap();
         assert_eq!(text, line.repeat(512));
     }

@@ -91,7 +91,7 @@ mod tests {
         let runner = SystemRunner::new(cancel.clone(), Arc::new(Silent));
         let mut boot = Boot::new(root.clone(), env.iter().copied().collect(), &runner, cancel, Arc::new(Silent));
         boot.env.set("OUT", &out);
-        let mut journal = Journal::start(&root, "1");
+        let mut journal = Journal::start(&root, "1", true);
         let code = run(&boot, &["--sync-home".into(), "x y".into()], &mut journal);
         let stages = journal.record().stages.iter().map(|stage| (stage.stage.clone(), stage.outcome)).collect();
         (code, stages, fs::read_to_string(out).unwrap_or_default())

@@ -29,6 +29,28 @@ const MINOR_VERSION_COMPATIBILITY: [(u32, u32); 3] = [(11, 450), (12, 525), (13,
 /// A major version of CUDA and the lowest compute capability that it still builds for.
 const LOWEST_CAPABILITIES: [(u32, (u32, u32)); 1] = [(13, (7, 5))];
 
+/// The CUDA versions that `PyTorch` publishes builds for.
+///
+/// Source: the index of `PyTorch`'s wheels, one folder `cu<version>` for each.
+const TORCH_BACKENDS: [CudaVersion; 7] = [
+    CudaVersion::new(11, 8),
+    CudaVersion::new(12, 1),
+    CudaVersion::new(12, 4),
+    CudaVersion::new(12, 6),
+    CudaVersion::new(12, 8),
+    CudaVersion::new(12, 9),
+    CudaVersion::new(13, 0),
+];
+
+/// The newest CUDA version not above `newest` that `PyTorch` publishes builds for and that still serves all of these devices.
+///
+/// Such a build brings its own libraries, so one of an older major version runs as well.
+#[must_use]
+pub fn torch_backend(newest: CudaVersion, capabilities: &[(u32, u32)]) -> Option<CudaVersion> {
+    let serves = |backend: &CudaVersion| capabilities.iter().all(|&device| supports_capability(backend.major, device));
+    TORCH_BACKENDS.into_iter().filter(|backend| *backend <= newest && serves(backend)).max()
+}
+
 /// The oldest driver that NVIDIA names for a toolkit. None where this table has no row.
 #[must_use]
 pub fn minimum_driver(toolkit: CudaVersion) -> Option<DriverVersion> {
@@ -82,6 +104,20 @@ mod tests {
         }
         assert_eq!(minimum_driver(CudaVersion::new(12, 8)).map(|driver| driver.to_string()).as_deref(), Some("570.26"));
         assert_eq!(minimum_driver(CudaVersion::new(12, 7)), None);
+    }
+
+    #[test]
+    fn the_torch_backend_is_one_that_is_published_and_serves_the_device() {
+        let version = CudaVersion::new;
+        for (newest, devices, expected) in [
+            (version(12, 8), &[(9, 0)][..], Some(version(12, 8))),
+            (version(12, 5), &[(9, 0)], Some(version(12, 4))),
+            (version(13, 3), &[], Some(version(13, 0))),
+            (version(13, 0), &[(9, 0), (7, 0)], Some(version(12, 9))),
+            (version(11, 7), &[(8, 0)], None),
+        ] {
+            assert_eq!(torch_backend(newest, devices), expected, "{newest} {devices:?}");
+        }
     }
 
     #[test]

@@ -167,6 +167,7 @@ impl Error {
             }
             Self::OtherDigest { .. } => Some("leave the digest out of the name that is written".to_owned()),
             Self::NotWritable { .. } => Some("write to a registry, oci: or oci-archive:".to_owned()),
+            Self::Dockerfile { problem, .. } => problem.hint(),
             Self::Instruction { problem, .. } => problem.hint(),
             Self::Definition { source, .. } => source.hint(),
             Self::Engine(error) => error.hint(),

@@ -9,7 +9,7 @@ use crate::Error;
 use crate::digest::Digest;
 use crate::manifest::{self, PlatformImage, images, is_index, load};
 use crate::platform::Platform;
-use crate::source::{Image, ImageSource};
+use crate::source::{Image, ImageSource, RawManifest};
 
 /// An image, every platform of it or one.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -92,17 +92,15 @@ pub struct Step {
 /// Reports on every platform of `source`'s image, or on the one asked for.
 pub async fn inspect(source: &dyn ImageSource, platform: Option<&Platform>) -> Result<Report, Error> {
     let top = source.top().await?;
-    let reports = match platform {
-        Some(platform) => vec![report(&source.image(platform).await?, None)],
-        None => {
-            let mut reports = Vec::new();
-            for PlatformImage { platform, descriptor } in images(source).await? {
-                let image = load(source, source_manifest(source, &descriptor, &top).await?).await?;
-                reports.push(report(&image, Some(platform)));
-            }
-            reports
+    let mut reports = Vec::new();
+    if let Some(platform) = platform {
+        reports.push(report(&source.image(platform).await?, None));
+    } else {
+        for PlatformImage { platform, descriptor } in images(source).await? {
+            let image = load(source, manifest_of(source, &descriptor, &top).await?).await?;
+            reports.push(report(&image, Some(platform)));
         }
-    };
+    }
     Ok(Report {
         reference: source.reference(),
         digest: top.digest(),
@@ -113,11 +111,11 @@ pub async fn inspect(source: &dyn ImageSource, platform: Option<&Platform>) -> R
 }
 
 /// The manifest of a descriptor; the top itself where the name has no index.
-async fn source_manifest(
+async fn manifest_of(
     source: &dyn ImageSource,
     descriptor: &Descriptor,
-    top: &crate::source::RawManifest,
-) -> Result<crate::source::RawManifest, Error> {
+    top: &RawManifest,
+) -> Result<RawManifest, Error> {
     if is_index(&top.media_type) { source.manifest(descriptor).await } else { Ok(top.clone()) }
 }
 

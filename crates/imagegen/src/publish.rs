@@ -8,6 +8,7 @@ use oci_spec::image::{Descriptor, ImageManifest};
 use crate::Error;
 use crate::digest::Digest;
 use crate::manifest::{Manifest, is_image, is_index, malformed};
+use crate::platform::Platform;
 use crate::sink::{Content, ImageSink, Placed};
 use crate::source::{ImageSource, RawManifest};
 
@@ -165,6 +166,15 @@ pub async fn contents(source: &dyn ImageSource) -> Result<Publication<'_>, Error
             }
         }
     }
+    Ok(publication)
+}
+
+/// What has to be published to have one platform of `source`'s image somewhere else.
+pub async fn platform_contents<'a>(source: &'a dyn ImageSource, platform: &Platform) -> Result<Publication<'a>, Error> {
+    let image = source.image(platform).await?;
+    let mut publication = Publication::default();
+    add_blobs(&mut publication, &image.manifest, source);
+    publication.manifests.push(image.raw);
     Ok(publication)
 }
 

@@ -1,6 +1,7 @@
 //! A problem as people read it: the entry, and carets under the place.
 
 use std::fmt::Write as _;
+use std::ops::Range;
 
 use unicode_width::UnicodeWidthChar;
 
@@ -17,8 +18,7 @@ use crate::problem::Problem;
 pub(crate) fn problem(value: &str, problem: &Problem) -> String {
     let Problem { entry, span, kind } = problem;
     let mut text = format!("entry {entry}, bytes {}..{}: {}", span.start, span.end, visible(&kind.to_string()));
-    let piece = cut::pieces(value).into_iter().find(|piece| piece.number == *entry);
-    if let Some(range) = piece.map(|piece| piece.part.span()) {
+    if let Some(range) = context(value, *entry) {
         // A problem may lie just outside the entry's own text: white space and separators do.
         let start = floor(value, range.start.min(span.start));
         let end = floor(value, range.end.max(span.end).min(value.len()));
@@ -33,6 +33,19 @@ pub(crate) fn problem(value: &str, problem: &Problem) -> String {
         let _ = write!(text, "\n  hint: {hint}");
     }
     text
+}
+
+/// The entry to show; of an empty one, which nobody could see, its neighbours.
+fn context(value: &str, entry: usize) -> Option<Range<usize>> {
+    let pieces = cut::pieces(value);
+    let index = pieces.iter().position(|piece| piece.number == entry)?;
+    let span = pieces[index].part.span();
+    if !span.is_empty() {
+        return Some(span);
+    }
+    let before = index.checked_sub(1).map_or(span.start, |index| pieces[index].part.span().start);
+    let after = pieces.get(index + 1).map_or(span.end, |piece| piece.part.span().end);
+    Some(before..after)
 }
 
 /// The next character boundary at or below `at`.

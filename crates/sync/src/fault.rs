@@ -1,10 +1,11 @@
-//! Points where a test kills the process, or has a system call refused.
+//! Points where a test kills or stops the process, or has a system call refused.
 //!
 //! Crash safety is a claim about what is on the disk between two system calls, so it is proved by dying there. The calls
 //! that decide what others see (staging, publishing, sweeping, locking, flushing) go through [`call`]. Without the feature
 //! `fault-points` it is the call and nothing else; only the tests of the binaries turn the feature on, as a
 //! development dependency, and cargo leaves that out of every build that is not a test.
 
+#[cfg(not(feature = "fault-points"))]
 use rustix::io::Errno;
 
 /// Makes a system call that a test can interfere with. `point` names it: `publish.rename`.
@@ -25,6 +26,7 @@ mod armed {
     use std::sync::atomic::{AtomicU64, Ordering};
 
     use rustix::io::Errno;
+    use rustix::process::{Signal, getpid, kill_process};
 
     use crate::env_vars::{VAST_SYNC_FAULT, VAST_SYNC_FAULT_LOG};
 
@@ -32,6 +34,7 @@ mod armed {
     enum Action {
         KillBefore,
         KillAfter,
+        StopBefore,
         Fail(Errno),
     }
 
@@ -58,6 +61,7 @@ mod armed {
             let (rest, action) = match verb {
                 "kill-before" => (rest, Action::KillBefore),
                 "kill-after" => (rest, Action::KillAfter),
+                "stop-before" => (rest, Action::StopBefore),
                 "fail" => {
                     let (rest, errno) = rest.split_once('=')?;
                     (rest, Action::Fail(Errno::from_raw_os_error(errno.parse().ok()?)))
@@ -83,9 +87,9 @@ mod armed {
         })
     }
 
-    fn die() {
-        // SIGKILL cannot be caught: nothing is flushed, closed or unwound, as in a real death.
-        let _ = rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::KILL);
+    /// Neither signal can be caught: nothing is flushed, closed or unwound, as in a real death or a frozen machine.
+    fn signal(signal: Signal) {
+        let _ = kill_process(getpid(), signal);
     }
 
     pub(crate) fn call<T>(point: &'static str, system_call: impl FnOnce() -> Result<T, Errno>) -> Result<T, Errno> {
@@ -105,14 +109,15 @@ mod armed {
                 continue;
             }
             match fault.action {
-                Action::KillBefore => die(),
+                Action::KillBefore => signal(Signal::KILL),
+                Action::StopBefore => signal(Signal::STOP),
                 Action::KillAfter => kill_after = true,
                 Action::Fail(errno) => return Err(errno),
             }
         }
         let result = system_call();
         if kill_after {
-            die();
+            signal(Signal::KILL);
         }
         result
     }

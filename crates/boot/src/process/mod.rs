@@ -228,13 +228,8 @@ impl Process {
     pub fn end(&mut self, grace: Duration) -> ExitStatus {
         let _ = kill_process_group(self.pid, Signal::TERM);
         let deadline = Instant::now() + grace;
-        loop {
-            match self.next(Some(deadline)) {
-                Ok(Event::Cancelled) => {}
-                // Ended but not reaped: the group's id is still ours, and what ignored the TERM goes with it.
-                Ok(Event::Ended) | Err(()) => break,
-            }
-        }
+        while let Ok(Event::Cancelled) = self.next(Some(deadline)) {}
+        // Ended or not, it is not reaped: the group's id is still ours, and what ignored the TERM goes with it.
         let _ = kill_process_group(self.pid, Signal::KILL);
         self.reap()
     }

@@ -62,7 +62,7 @@ fn boot_with(
     let mut boot = Boot::new(at.clone(), env.iter().copied().collect(), &runner, cancel, heard.clone());
     let selection = prepare(&mut boot);
     let plan = plan::read(&at, built_in.iter().map(|stage| stage.name)).unwrap();
-    let mut journal = Journal::start(&at, "1");
+    let mut journal = Journal::start(&at, "1", true);
     let code = run(&mut boot, &plan, built_in, &selection, &mut journal);
     let stages = journal.record().stages.iter();
     let stages = stages.map(|record| (record.stage.clone(), record.outcome, record.message.clone())).collect();
@@ -145,7 +145,7 @@ fn a_masked_stage_is_recorded_and_not_run() {
     let at = Root::new(root.path());
     let mut boot = Boot::new(at.clone(), Environment::new(), &runner, cancel, Arc::new(Heard::default()));
     let plan = Plan { stages: vec![entry], ignored: Vec::new() };
-    let mut journal = Journal::start(&at, "1");
+    let mut journal = Journal::start(&at, "1", true);
     run(&mut boot, &plan, &[GOOD], &Selection::default(), &mut journal);
     assert_eq!(journal.record().stages[0].outcome, Outcome::Masked);
     assert_eq!(boot.env.get("GOOD"), None);

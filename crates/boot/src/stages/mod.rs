@@ -1,5 +1,6 @@
 //! The stages that the image family ships, each in a file of its number.
 
+mod s05_configure_cuda;
 mod s10_prep_env;
 mod s11_log_dirs;
 mod s12_cpu_thread_limits;
@@ -22,6 +23,7 @@ use crate::stage::BuiltIn;
 
 /// All built-in stages.
 pub const BUILT_IN: &[BuiltIn] = &[
+    BuiltIn { name: "05-configure-cuda.sh", run: s05_configure_cuda::run },
     BuiltIn { name: "10-prep-env.sh", run: s10_prep_env::run },
     BuiltIn { name: "11-log-dirs.sh", run: s11_log_dirs::run },
     BuiltIn { name: "12-cpu-thread-limits.sh", run: s12_cpu_thread_limits::run },

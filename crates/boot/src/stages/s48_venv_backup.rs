@@ -142,6 +142,7 @@ mod tests {
         if !fake.path("/usr/bin").join(&binary).exists() {
             fs::copy(&python, fake.path("/usr/bin").join(&binary)).unwrap();
         }
+        fake.write(&format!("/usr/lib/python{version}/os.py"), "");
         fake.write(
             &format!("/venv/{name}/pyvenv.cfg"),
             &format!("home = /usr/bin\ninclude-system-site-packages = false\nversion = {version}.2\n"),

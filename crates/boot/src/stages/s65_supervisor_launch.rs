@@ -97,6 +97,19 @@ mod tests {
     }
 
     #[test]
+    fn a_stop_that_comes_before_supervisor_can_be_stopped_is_no_failure() {
+        let fake = fake("touch ${0%/usr*}/ready; while :; do sleep 0.01; done");
+        fake.boot(&[], |boot| {
+            run(boot).unwrap();
+            while !fake.path("/ready").exists() {
+                std::thread::yield_now();
+            }
+            boot.cancel.fire(Signal::TERM);
+            assert!(matches!(s95_supervisor_wait::run(boot), Ok(Verdict::Done(_))));
+        });
+    }
+
+    #[test]
     fn a_supervisor_that_is_not_there_is_an_error_and_the_container_stays() {
         let fake = Fake::new();
         fake.boot(&[], |boot| {

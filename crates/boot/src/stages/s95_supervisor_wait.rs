@@ -1,5 +1,7 @@
 //! Stage 95: the instance is set up; Supervisor decides how long it lives.
 
+use std::os::unix::process::ExitStatusExt;
+
 use crate::error::Error;
 use crate::files;
 use crate::process;
@@ -21,6 +23,12 @@ pub(super) fn run(boot: &mut Boot<'_>) -> Result<Verdict, Error> {
     let end = boot.supervisor.wait(&boot.cancel);
     unmarked?;
     match end {
+        // The stop reached it before it was ready to be stopped.
+        End::Itself(Some(status))
+            if boot.cancel.stop().is_some_and(|stop| status.signal() == Some(stop.signal.as_raw())) =>
+        {
+            Ok(Verdict::said("Supervisor was stopped while it started"))
+        }
         End::Itself(Some(status)) if !status.success() => {
             Err(Error::Ended { program: "supervisord".to_owned(), ended: process::describe(status) })
         }

@@ -41,7 +41,7 @@ pub fn run() -> ExitCode {
 fn dispatch(arguments: &[OsString]) -> ExitCode {
     match args::parse(arguments) {
         Err(exit) => exit.into(),
-        Ok(Command::Run(order)) => run::supervise(&order, arguments),
+        Ok(Command::Run(_)) => run::supervise(arguments),
         Ok(Command::Sequence(order)) => run::sequence(order),
         Ok(Command::Plan { root, json }) => plan::print(&root.into(), json),
         Ok(Command::Status { root, json }) => status::print(&root.into(), json),

@@ -24,7 +24,7 @@ use super::args::Order;
 use super::console::Stdout;
 
 /// The first process: starts the sequence and looks after what it leaves.
-pub(super) fn supervise(order: &Order, arguments: &[OsString]) -> ExitCode {
+pub(super) fn supervise(arguments: &[OsString]) -> ExitCode {
     let own = std::env::current_exe().unwrap_or_else(|_| Path::new("/proc/self/exe").to_owned());
     let arguments = match arguments.first() {
         Some(first) if first == "run" => arguments.get(1..).unwrap_or_default(),
@@ -34,10 +34,7 @@ pub(super) fn supervise(order: &Order, arguments: &[OsString]) -> ExitCode {
     command.arg0(super::PROGRAM).arg("sequence").args(arguments);
     match init::supervise(&mut command) {
         Ok(code) => ExitCode::from(code),
-        Err(source) => {
-            let _ = order;
-            super::fail(&Error::Run { program: "the boot sequence".to_owned(), source })
-        }
+        Err(source) => super::fail(&Error::Run { program: "the boot sequence".to_owned(), source }),
     }
 }
 
@@ -63,20 +60,29 @@ pub(super) fn sequence(order: Order) -> ExitCode {
     for (name, value) in parsed.variables {
         boot.env.set(name, value);
     }
-    let mut journal = Journal::start(&root, boot.env.instance());
+    let mut journal = Journal::start(&root, boot.env.instance(), selection.is_everything());
     if selection.is_everything()
         && let Some(code) = replacement::run(&boot, &flags, &mut journal)
     {
         return ExitCode::from(code);
     }
-    for unknown in parsed.unknown {
-        boot.say(&format!("ignoring the unknown argument `{unknown}`"));
-    }
+    say_unknown(&boot, &parsed.unknown);
     let plan = plan::read(&root, BUILT_IN.iter().map(|stage| stage.name)).unwrap_or_else(|error| {
         boot.say(&format!("{}; going on with the built-in stages alone", error.chain()));
         plan::plan(BUILT_IN.iter().map(|stage| stage.name), [], Path::new(plan::DIRECTORY))
     });
     ExitCode::from(sequence::run(&mut boot, &plan, BUILT_IN, &selection, &mut journal))
+}
+
+/// A flag is named without its value, and other words are only counted: a template may pass a secret there.
+fn say_unknown(boot: &Boot<'_>, unknown: &[String]) {
+    let (flags, words): (Vec<&String>, Vec<&String>) = unknown.iter().partition(|argument| argument.starts_with('-'));
+    for flag in flags {
+        boot.say(&format!("ignoring the unknown flag `{}`", flag.split('=').next().unwrap_or(flag)));
+    }
+    if !words.is_empty() {
+        boot.say(&format!("ignoring {} arguments: this entrypoint runs no command", words.len()));
+    }
 }
 
 /// A panic's message may hold anything, so the log gets only its place; the journal gets the message with secrets masked.

@@ -47,7 +47,13 @@ fn table(record: &BootRecord, now: Timestamp) -> String {
         let source = if stage.source == "built-in" { "" } else { stage.source.as_str() };
         let rest =
             [bar.as_str(), source, &message].into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("  ");
-        let line = format!("{:width$}  {style}{:9}{style:#}  {time:>9}  {rest}", stage.stage, stage.outcome.as_str(),);
+        let outcome = stage.outcome.as_str();
+        let line = format!(
+            "{:width$}  {style}{outcome}{style:#}{:pad$}  {time:>9}  {rest}",
+            stage.stage,
+            "",
+            pad = 9 - outcome.len()
+        );
         text.push_str(line.trim_end());
         text.push('\n');
     }
@@ -77,7 +83,7 @@ fn time(duration: Duration) -> String {
     match duration.as_secs_f64() {
         seconds if seconds < 1.0 => format!("{:.1} ms", seconds * 1e3),
         seconds if seconds < 100.0 => format!("{seconds:.1} s"),
-        seconds => format!("{:.0} s", seconds),
+        seconds => format!("{seconds:.0} s"),
     }
 }
 
@@ -133,6 +139,14 @@ mod tests {
             exit_code: None,
         };
         let text = table(&record, "2026-01-02T03:04:09Z".parse().unwrap());
-        insta::assert_snapshot!(anstream::adapter::strip_str(&text).to_string());
+        insta::assert_snapshot!(anstream::adapter::strip_str(&text), @r"
+        boot of C.7 at 2026-01-02T03:04:05Z: up
+        05-app-env.sh              failed      125.0 ms  ▊  /etc/vast_boot.d/05-app-env.sh  exited with 3
+        10-prep-env.sh             done           2.0 s  ████████████
+        15-hotfix.sh               skipped       0.0 ms  no HOTFIX_SCRIPT
+        36-sync-workspace.sh       masked
+        75-provisioning-script.sh  running        4.0 s  ████████████████████████
+        95-supervisor-wait.sh      running
+        ");
     }
 }

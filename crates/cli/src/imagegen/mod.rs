@@ -1,7 +1,13 @@
 //! `vast-imagegen`: arguments and printing.
 
 mod build;
+mod copy;
+mod inspect;
+mod progress;
 mod session;
+mod text;
+mod transport;
+mod verify;
 
 use std::process::ExitCode;
 
@@ -24,6 +30,12 @@ struct Args {
 enum Command {
     /// Build an image's folder and publish the result.
     Build(Box<build::Args>),
+    /// Copy an image, every platform of it, and name it last.
+    Copy(copy::Args),
+    /// Show an image's platforms, layers, history and configuration, without reading layers.
+    Inspect(inspect::Args),
+    /// Check that an image is what it claims to be and what the guide asks for; exit 1 if not.
+    Verify(verify::Args),
 }
 
 /// Parses the command line, does the work and maps the outcome to an exit code.
@@ -35,6 +47,9 @@ pub fn run() -> ExitCode {
     };
     let done = match &args.command {
         Command::Build(args) => build::run(args),
+        Command::Copy(args) => copy::run(args),
+        Command::Inspect(args) => inspect::run(args),
+        Command::Verify(args) => verify::run(args),
     };
     done.unwrap_or_else(|error| fail(&error)).into()
 }

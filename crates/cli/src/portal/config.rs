@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 
 use serde::Serialize;
-use unicode_width::UnicodeWidthStr;
 use vast_portal_config::yaml::read_effective;
 use vast_portal_config::{Application, Error, PortMap, PortalConfig, StrictErrors, env_vars};
 
 use super::PROGRAM;
 use super::instance::{Root, environment};
 use crate::report::{self, Exit};
+use crate::table;
 
 /// Show the applications, with every port for what it is on this instance
 ///
@@ -124,36 +124,12 @@ fn print(shown: &Shown, strict: bool) {
     }
 }
 
-/// The applications in columns, the label last but one of them wide: it is the longest.
 fn table(applications: &[Application]) -> Vec<String> {
     let heads = ["LABEL", "HOST", "INTERNAL", "EXTERNAL", "PROXIED", "PATH"].map(str::to_owned);
     let rows = applications.iter().map(|application| {
         let Application { label, host, internal_port, external_port, path, proxied } = application;
         let proxied = if *proxied { "yes" } else { "no" };
-        let cells: [&str; 6] = [label, host, &internal_port.to_string(), &external_port.to_string(), proxied, path];
-        cells.map(printable)
+        [label, host, &internal_port.to_string(), &external_port.to_string(), proxied, path].map(str::to_owned)
     });
-    let rows: Vec<[String; 6]> = std::iter::once(heads).chain(rows).collect();
-    let mut widths = [0; 6];
-    for row in &rows {
-        for (width, cell) in widths.iter_mut().zip(row) {
-            *width = cell.width().max(*width);
-        }
-    }
-    let line = |row: &[String; 6]| {
-        let cells: Vec<String> =
-            row.iter().zip(widths).map(|(cell, width)| cell.clone() + &" ".repeat(width - cell.width())).collect();
-        cells.join("  ").trim_end().to_owned()
-    };
-    rows.iter().map(line).collect()
-}
-
-/// Control characters as their escapes: a label cannot drive the terminal.
-fn printable(text: &str) -> String {
-    text.chars()
-        .flat_map(|character| {
-            let escaped = character.is_control().then(|| character.escape_default());
-            escaped.into_iter().flatten().chain((!character.is_control()).then_some(character))
-        })
-        .collect()
+    table::lines(std::iter::once(heads).chain(rows))
 }

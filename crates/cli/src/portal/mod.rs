@@ -2,7 +2,6 @@
 
 pub mod caddy;
 pub mod config;
-mod instance;
 pub mod listed;
 pub mod port;
 pub mod serve;
@@ -12,7 +11,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::report;
+use crate::{instance, report};
 
 /// The name in front of every message.
 const PROGRAM: &str = "vast-portal";

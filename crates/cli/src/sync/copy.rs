@@ -16,7 +16,6 @@ pub(super) fn run(args: &CopyArgs) -> Result<(), Error> {
             Target::Absent => "create",
             Target::EmptyDirectory => "replace the empty directory",
             Target::Directory => "add what is missing to",
-            _ => "write",
         };
         if as_json {
             let size = plan.size;

@@ -23,7 +23,7 @@ pub(super) fn choose(json: bool) -> Box<dyn Progress> {
 
 /// A bar on standard error, which is gone in the end.
 struct Bar {
-    bar: ProgressBar,
+    drawn: ProgressBar,
     entries: AtomicU64,
     total_entries: AtomicU64,
 }
@@ -34,7 +34,7 @@ impl Bar {
     fn new() -> Self {
         let bar = ProgressBar::hidden();
         bar.set_style(ProgressStyle::with_template(TEMPLATE).unwrap_or_else(|_| ProgressStyle::default_bar()));
-        Self { bar, entries: AtomicU64::new(0), total_entries: AtomicU64::new(0) }
+        Self { drawn: bar, entries: AtomicU64::new(0), total_entries: AtomicU64::new(0) }
     }
 }
 
@@ -42,25 +42,25 @@ impl Progress for Bar {
     fn start(&self, total_bytes: u64, total_files: u64) {
         self.entries.store(0, Ordering::Relaxed);
         self.total_entries.store(total_files, Ordering::Relaxed);
-        self.bar.set_length(total_bytes);
-        self.bar.set_draw_target(indicatif::ProgressDrawTarget::stderr());
+        self.drawn.set_length(total_bytes);
+        self.drawn.set_draw_target(indicatif::ProgressDrawTarget::stderr());
     }
 
     fn advance(&self, bytes: u64, files: u64) {
         let entries = self.entries.fetch_add(files, Ordering::Relaxed) + files;
         // A message is a string made anew: not for each of a hundred thousand small files.
-        if entries % 64 == 0 || bytes > 1 << 20 {
+        if entries.is_multiple_of(64) || bytes > 1 << 20 {
             let total = self.total_entries.load(Ordering::Relaxed);
-            self.bar.set_message(format!("{}/{} files", HumanCount(entries), HumanCount(total)));
+            self.drawn.set_message(format!("{}/{} files", HumanCount(entries), HumanCount(total)));
         }
-        self.bar.inc(bytes);
+        self.drawn.inc(bytes);
     }
 
     fn message(&self, text: &str) {
-        if self.bar.is_hidden() {
+        if self.drawn.is_hidden() {
             eprintln!("{PROGRAM}: {text}");
         } else {
-            self.bar.println(text);
+            self.drawn.println(text);
         }
     }
 
@@ -69,8 +69,8 @@ impl Progress for Bar {
     }
 
     fn finish(&self) {
-        self.bar.finish_and_clear();
-        self.bar.set_draw_target(indicatif::ProgressDrawTarget::hidden());
+        self.drawn.finish_and_clear();
+        self.drawn.set_draw_target(indicatif::ProgressDrawTarget::hidden());
     }
 }
 

@@ -11,9 +11,9 @@ use super::output;
 pub(super) fn run(args: &StatusArgs) -> Result<(), Error> {
     let status = workspace::status(&args.options())?;
     if args.json {
-        tell_json(&status)
+        tell_json(&status);
     } else {
-        tell(&status)
+        tell(&status);
     }
     Ok(())
 }

@@ -5,7 +5,8 @@ use vast_sync::Error;
 use vast_sync::workspace::{self, Outcome, Plan, Report};
 
 use super::args::WorkspaceArgs;
-use super::{output, progress};
+use super::{PROGRAM, output, progress};
+use crate::report as printing;
 
 pub(super) fn run(args: &WorkspaceArgs) -> Result<(), Error> {
     let options = args.options();
@@ -79,7 +80,11 @@ fn tell_report(report: &Report, json: bool) {
                 output::line(&format!("published `{name}`: {}", output::amount(*bytes, *entries)));
             }
             Outcome::PublishedElsewhere => output::line(&format!("`{name}` was published by another instance")),
-            // What was there before is no news, and what failed is told as an error.
+            // One failure is told as the error that the program ends with; of several, each here.
+            Outcome::Failed(error) if report.failed() > 1 => {
+                eprintln!("{}", printing::render_error(PROGRAM, error, error.hint().as_deref()));
+            }
+            // What was there before is no news.
             _ => {}
         }
     }
@@ -97,7 +102,7 @@ fn item(item: &workspace::ItemReport) -> Value {
         }
         Outcome::PublishedElsewhere => json!({ "name": name, "outcome": "published_elsewhere" }),
         Outcome::Failed(error) => {
-            let text = crate::report::render_error("", error, None);
+            let text = printing::render_error("", error, None);
             json!({ "name": name, "outcome": "failed", "error": text.trim_start_matches(": "), "hint": error.hint() })
         }
         _ => json!({ "name": name, "outcome": "other" }),

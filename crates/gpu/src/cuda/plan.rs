@@ -1,6 +1,7 @@
 //! The decision, from facts alone.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::path::PathBuf;
 
 use serde::Serialize;
@@ -61,6 +62,15 @@ impl Maximum {
         match self {
             Self::Driver(version) | Self::Override(version) => Some(*version),
             Self::Unknown(_) => None,
+        }
+    }
+}
+
+impl fmt::Display for Maximum {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Driver(version) | Self::Override(version) => version.fmt(f),
+            Self::Unknown(reason) => f.write_str(reason),
         }
     }
 }

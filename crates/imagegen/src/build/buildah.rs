@@ -1,328 +1,348 @@
-//! The buildah engine: for Dockerfiles that run processes.
+//! The buildah engine: runs what the [native engine](super) leaves, on top of what that has built so far.
 //!
-//! Every base is resolved and pinned here first, then pulled by buildah into a storage of this build's own, and the
-//! Dockerfile handed over names it by the identity of what was pulled. So `bud` fetches nothing, and turning TLS
-//! verification off for a registry on this machine turns it off for nothing else. The result comes back as an OCI layout:
-//! it must begin with the layers of its base, which are then taken from where they came from, byte for byte, and its new
-//! layers are [normalised](super::normalize) and compressed as the native engine does.
+//! Only processes are buildah's part. Copying, configuration and records stay native, so that an overlay means the same
+//! whether or not its Dockerfile also runs something (buildah's own `COPY` would replace `/bin`, a link on every current
+//! distribution, by a directory). For each run of consecutive instructions:
+//!
+//! 1. the stage so far is written as an OCI layout and pulled from there into a storage of this build's own, so buildah
+//!    fetches nothing itself and nothing global is touched;
+//! 2. `buildah bud --isolation chroot` carries the instructions out;
+//! 3. the result comes back as an OCI layout. It must begin with the layers that went in; its new layers are
+//!    [normalised](super::normalize) and compressed as the native engine does.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use tokio::sync::OnceCell;
+
 use super::config::Config;
-use super::native::layers_of;
 use super::normalize::{self, Failed};
-use super::output::{Base, BuiltImage, Records};
-use super::plan::{Origins, at};
+use super::output::{BuiltImage, Records};
 use super::problem::BuildProblem;
 use super::runner::{EngineError, Invocation, Runner};
-use super::stack::{LayerBlob, StackLayer, blocking};
+use super::scope::Scope;
+use super::stack::{LayerBlob, StackLayer, blocking, layers_of};
 use super::{Context, NamedContext};
 use crate::Error;
-use crate::digest::Digest;
-use crate::dockerfile::{Dockerfile, Instruction, Stage};
+use crate::dockerfile::{Command, Instruction, Located, Run};
+use crate::layer::LayerFile;
+use crate::layout::LayoutSink;
 use crate::platform::Platform;
+use crate::publish::{DEFAULT_PARALLEL, publish};
 use crate::reference::{FileReference, Reference};
-use crate::source::{Image, ImageSource};
 
 const PROGRAM: &str = "buildah";
 
 /// Lines of output that are kept for an error's message.
 const KEPT_LINES: usize = 20;
 
-/// Builds one platform.
-pub(super) async fn build(context: &Context<'_>, runner: &Arc<dyn Runner>) -> Result<BuiltImage, Error> {
-    let storage = Storage::open(context, runner).await?;
-    let mut bases = BTreeMap::new();
-    for (number, platform, origin) in &context.plan.stages {
-        if let Origins::Image(reference) = origin {
-            let line = context.dockerfile.stages[*number].line;
-            let fail = |error| at(context.dockerfile, line, BuildProblem::Image(Box::new(error)));
-            context.progress.step(&format!("FROM {reference}"));
-            bases.insert(*number, storage.pull(reference, platform).await.map_err(fail)?);
-        }
-    }
-    let identities = bases.iter().map(|(number, base)| (*number, base.identity.clone())).collect();
-    let text = fs::read_to_string(&context.options.dockerfile).map_err(file("read", &context.options.dockerfile))?;
-    let pinned = context.work.join("Dockerfile.pinned");
-    fs::write(&pinned, pin(&text, context.dockerfile, &identities)).map_err(file("write", &pinned))?;
-    let layout = storage.bud(&pinned).await?;
-
-    let built = context.images.open(&layout).await?;
-    let image = built.image(&context.plan.platform).await?;
-    let base = base_stage(context).and_then(|number| bases.remove(&number));
-    finish(context, &layout, &built, &image, base).await
-}
-
-/// A base as it was pulled.
-struct Pulled {
-    identity: String,
-    source: Arc<dyn ImageSource>,
-    image: Image,
-    reference: Reference,
-}
-
-/// A storage of buildah's in the build's own directory.
-struct Storage<'a> {
-    context: &'a Context<'a>,
+/// buildah with a storage of its own in the build's directory.
+pub(super) struct Buildah<'a> {
     runner: &'a Arc<dyn Runner>,
     directory: PathBuf,
-    driver: &'static str,
+    /// Chosen at the first use: overlays cannot lie on overlays, as in a container; there, whole copies have to do.
+    driver: OnceCell<&'static str>,
 }
 
-impl<'a> Storage<'a> {
-    async fn open(context: &'a Context<'a>, runner: &'a Arc<dyn Runner>) -> Result<Self, Error> {
-        let directory = context.work.join("buildah");
-        let mut storage = Self { context, runner, directory, driver: "overlay" };
-        // Overlays cannot lie on overlays, as in a container; there, whole copies have to do.
-        if storage.run("info", storage.invocation().arg("info"), false).await.is_err() {
-            storage.driver = "vfs";
-            storage.directory.set_file_name("buildah-vfs");
+/// What a stage amounts to when instructions are handed over.
+pub(super) struct State<'a> {
+    pub platform: &'a Platform,
+    pub config: &'a Config,
+    pub layers: &'a [StackLayer],
+    pub scope: &'a Scope,
+}
+
+impl<'a> Buildah<'a> {
+    /// Uses `work` for everything.
+    pub(super) fn new(runner: &'a Arc<dyn Runner>, work: &Path) -> Self {
+        Self { runner, directory: work.join(PROGRAM), driver: OnceCell::new() }
+    }
+
+    /// Carries `instructions` out on `state`; the layers that they made, in order.
+    pub(super) async fn run(
+        &self,
+        context: &Context<'_>,
+        state: &State<'_>,
+        instructions: &[Located<Instruction>],
+    ) -> Result<Vec<LayerFile>, (usize, BuildProblem)> {
+        let first = instructions.first().map_or(1, |instruction| instruction.line);
+        let here = |error: Error| (first, BuildProblem::Image(Box::new(error)));
+        for instruction in instructions {
+            refuse_foreign_mounts(context, instruction).map_err(|problem| (instruction.line, problem))?;
         }
-        Ok(storage)
-    }
-
-    fn invocation(&self) -> Invocation {
-        Invocation::new(PROGRAM)
-            .arg("--root")
-            .arg(self.directory.join("root"))
-            .arg("--runroot")
-            .arg(self.directory.join("run"))
-            .args(["--storage-driver", self.driver])
-    }
-
-    /// Pulls a base, pinned to what it is now.
-    async fn pull(&self, reference: &Reference, platform: &Platform) -> Result<Pulled, Error> {
-        let source = self.context.images.open(reference).await?;
-        let image = source.image(platform).await?;
-        let mut invocation = self.invocation().args(["pull", "--quiet", "--platform"]).arg(platform.to_string());
-        if let Reference::Registry(registry) = reference
-            && registry.is_loopback()
-        {
-            invocation = invocation.arg("--tls-verify=false");
+        // One directory for each hand-over: what is left of one must not be taken for the result of another.
+        let work = tempfile::Builder::new().prefix("run-").tempdir_in(context.work);
+        let work = work.map_err(file("create", context.work)).map_err(here)?;
+        let identity = self.import(context, state, work.path()).await.map_err(here)?;
+        let dockerfile = work.path().join("Dockerfile");
+        let text = dockerfile_of(&identity, state, instructions, context.dockerfile.escape);
+        fs::write(&dockerfile, text).map_err(file("write", &dockerfile)).map_err(here)?;
+        let identity_file = work.path().join("image-id");
+        let bud = self.bud(context, state, &dockerfile, &identity_file).await.map_err(here)?;
+        let outcome = self.execute(context, bud, true).await.map_err(here)?;
+        if !outcome.succeeded {
+            let before = 1 + state.scope.arguments().count();
+            let failed = outcome.step.and_then(|step| instructions.get(step.checked_sub(before + 1)?));
+            return Err((failed.map_or(first, |instruction| instruction.line), problem(&outcome.lines)));
         }
-        let name = pinned_name(reference, image.raw.digest())?;
-        let output = self.run("pull", invocation.arg(&name), false).await?;
-        let identity = output.iter().rev().find(|line| is_identity(line)).cloned();
-        let bad = || EngineError::BadResult { program: PROGRAM.to_owned(), why: format!("no identity for `{name}`") };
-        Ok(Pulled { identity: identity.ok_or_else(bad)?, source, image, reference: reference.clone() })
+        let built = fs::read_to_string(&identity_file).map_err(file("read", &identity_file)).map_err(here)?;
+        self.export(context, state, built.trim(), work.path()).await.map_err(here)
     }
 
-    /// Builds, and gives the result as an OCI layout.
-    async fn bud(&self, dockerfile: &Path) -> Result<Reference, Error> {
-        let options = self.context.options;
-        let identity_file = self.context.work.join("image-id");
-        let mut invocation = self
-            .invocation()
-            .args(["bud", "--isolation", "chroot", "--format", "oci", "--identity-label=false", "--pull-never"])
-            .args(["--layers", "--force-rm", "--platform"])
-            .arg(self.context.plan.platform.to_string())
+    /// Brings the stage into the storage; its identity there.
+    async fn import(&self, context: &Context<'_>, state: &State<'_>, work: &Path) -> Result<String, Error> {
+        let layout = FileReference { path: work.join("before"), name: Some("image".to_owned()), digest: None };
+        let image = BuiltImage::assemble(
+            state.platform.clone(),
+            state.config.without_shell(),
+            state.layers.to_vec(),
+            &Records::default(),
+            context.options,
+        )?;
+        publish(&image.publication(), &LayoutSink::new(&layout)?, DEFAULT_PARALLEL, &()).await?;
+        // buildah names what it pulls after the path, and its names have no capitals: it must be a relative one.
+        let pull = self.invocation(context).await?.current_dir(work).args(["pull", "--quiet", "--platform"]);
+        let pull = pull.arg(state.platform.to_string()).arg("oci:before:image");
+        let output = self.succeed(context, "pull", pull).await?;
+        // The storage has the layers now; a base may have many gigabytes.
+        fs::remove_dir_all(&layout.path).map_err(file("remove", &layout.path))?;
+        let identity = output.into_iter().rev().find(|line| is_identity(line));
+        identity.ok_or_else(|| bad_result("it did not say what it pulled".to_owned()))
+    }
+
+    async fn bud(
+        &self,
+        context: &Context<'_>,
+        state: &State<'_>,
+        dockerfile: &Path,
+        identity_file: &Path,
+    ) -> Result<Invocation, Error> {
+        let options = context.options;
+        let mut bud = self
+            .invocation(context)
+            .await?
+            .args(["bud", "--isolation", "chroot", "--format", "oci", "--identity-label=false"])
+            .args(["--pull-never", "--layers", "--force-rm", "--platform"])
+            .arg(state.platform.to_string())
             .arg("--iidfile")
-            .arg(&identity_file)
+            .arg(identity_file)
             .arg("--file")
             .arg(dockerfile);
-        if let Some(target) = &options.target {
-            invocation = invocation.arg("--target").arg(target);
+        for (name, value) in state.scope.arguments() {
+            bud = bud.arg("--build-arg").arg(format!("{name}={value}"));
         }
-        for (name, value) in &options.build_args {
-            invocation = invocation.arg("--build-arg").arg(format!("{name}={value}"));
+        for (name, named) in &options.contexts {
+            if let NamedContext::Directory(path) = named {
+                let mut argument = OsString::from(format!("{name}="));
+                argument.push(absolute(path)?);
+                bud = bud.arg("--build-context").arg(argument);
+            }
         }
-        for (name, context) in &options.contexts {
-            let value = match context {
-                NamedContext::Directory(path) => absolute(path)?.into_os_string(),
-                NamedContext::Image(Reference::Registry(registry)) => {
-                    format!("docker-image://{}", registry.bare()).into()
-                }
-                // A FROM of it was pinned; only COPY --from remains, and buildah takes registries there alone.
-                NamedContext::Image(_) => continue,
-            };
-            let mut argument = std::ffi::OsString::from(format!("{name}="));
-            argument.push(value);
-            invocation = invocation.arg("--build-context").arg(argument);
+        if let Some(ignore) = ignore_file(options) {
+            bud = bud.arg("--ignorefile").arg(ignore);
         }
-        let ignore = ignore_file(options);
-        if let Some(ignore) = &ignore {
-            invocation = invocation.arg("--ignorefile").arg(ignore);
-        }
-        self.run("bud", invocation.arg(absolute(&options.folder)?), true).await?;
-        let identity = fs::read_to_string(&identity_file).map_err(file("read", &identity_file))?;
-
-        let layout =
-            FileReference { path: self.context.work.join("result"), name: Some("image".to_owned()), digest: None };
-        let layout = Reference::OciLayout(layout);
-        let push = self.invocation().args(["push", "--quiet", "--disable-compression", "--format", "oci"]);
-        self.run("push", push.arg(identity.trim()).arg(layout.to_string()), false).await?;
-        Ok(layout)
+        Ok(bud.arg(absolute(&options.folder)?))
     }
 
-    /// Runs one command of buildah; its lines, or the error that they end with.
-    async fn run(&self, verb: &str, invocation: Invocation, show: bool) -> Result<Vec<String>, Error> {
-        let (runner, progress) = (Arc::clone(self.runner), Arc::clone(self.context.progress));
-        let (outcome, mut lines) = blocking(move || {
-            let mut lines = Vec::new();
-            let outcome = runner.run(&invocation, &mut |line| {
-                if show {
+    /// Takes the new layers of image `identity` out of the storage, normalised.
+    async fn export(
+        &self,
+        context: &Context<'_>,
+        state: &State<'_>,
+        identity: &str,
+        work: &Path,
+    ) -> Result<Vec<LayerFile>, Error> {
+        let layout = FileReference { path: work.join("after"), name: Some("image".to_owned()), digest: None };
+        // Blobs of these names make buildah leave out the layers that went in; without them it would write them all again.
+        let blobs = layout.path.join("blobs/sha256");
+        fs::create_dir_all(&blobs).map_err(file("create", &blobs))?;
+        for layer in state.layers {
+            let placeholder = blobs.join(layer.diff_id.hex());
+            fs::write(&placeholder, b"").map_err(file("create", &placeholder))?;
+        }
+        let reference = Reference::OciLayout(layout);
+        let push = self.invocation(context).await?.current_dir(work).args(["push", "--quiet", "--disable-compression"]);
+        let push = push.args(["--format", "oci", identity, "oci:after:image"]);
+        self.succeed(context, "push", push).await?;
+
+        let source = context.images.open(&reference).await?;
+        let image = source.image(state.platform).await?;
+        let layers = layers_of(&image, &LayerBlob::Source(Arc::clone(&source)), &reference)?;
+        let kept = state.layers.len();
+        if layers.len() < kept || layers.iter().zip(state.layers).any(|(a, b)| a.diff_id != b.diff_id) {
+            return Err(bad_result("it does not begin with the layers that it was built on".to_owned()));
+        }
+        let mut new = Vec::new();
+        for layer in &layers[kept..] {
+            let blob = source.open_blob(&layer.descriptor).await?;
+            let options = context.options;
+            let (epoch, work, compression, threads) =
+                (options.epoch, context.work.to_owned(), options.compression, options.threads);
+            let written = blocking(move || normalize::layer(blob, epoch, &work, compression, threads)).await?;
+            new.push(written.map_err(|failed| match failed {
+                Failed::Reading(error) => layer.failed(error),
+                Failed::Writing(source) => {
+                    Error::File { action: "write a layer in", path: context.work.to_owned(), source }
+                }
+            })?);
+        }
+        Ok(new)
+    }
+
+    async fn invocation(&self, context: &Context<'_>) -> Result<Invocation, Error> {
+        let with = |driver: &'static str| {
+            let storage = self.directory.join(driver);
+            Invocation::new(PROGRAM)
+                .arg("--root")
+                .arg(storage.join("root"))
+                .arg("--runroot")
+                .arg(storage.join("run"))
+                .args(["--storage-driver", driver])
+        };
+        let choose = async || {
+            let outcome = self.execute(context, with("overlay").arg("info"), false).await?;
+            Ok::<_, Error>(if outcome.succeeded { "overlay" } else { "vfs" })
+        };
+        self.driver.get_or_try_init(choose).await.map(|driver| with(driver))
+    }
+
+    async fn succeed(&self, context: &Context<'_>, verb: &str, invocation: Invocation) -> Result<Vec<String>, Error> {
+        let outcome = self.execute(context, invocation, false).await?;
+        if outcome.succeeded {
+            return Ok(outcome.lines);
+        }
+        let (program, verb) = (PROGRAM.to_owned(), verb.to_owned());
+        Err(EngineError::Failed { program, verb, output: outcome.lines }.into())
+    }
+
+    /// Runs one command to its end, whatever that is.
+    async fn execute(&self, context: &Context<'_>, invocation: Invocation, show: bool) -> Result<Outcome, Error> {
+        let (runner, progress) = (Arc::clone(self.runner), Arc::clone(context.progress));
+        let (ended, mut outcome) = blocking(move || {
+            let mut outcome = Outcome { succeeded: false, lines: Vec::new(), step: None };
+            let ended = runner.run(&invocation, &mut |line| {
+                // Every build has the platform's arguments; hardly any uses them.
+                if show && !line.starts_with("[Warning] one or more build args were not consumed") {
                     progress.output(line);
                 }
-                if lines.len() == KEPT_LINES {
-                    lines.remove(0);
+                outcome.step = step_number(line).or(outcome.step);
+                if outcome.lines.len() == KEPT_LINES {
+                    outcome.lines.remove(0);
                 }
-                lines.push(line.to_owned());
+                outcome.lines.push(line.to_owned());
             });
-            (outcome, lines)
+            (ended, outcome)
         })
         .await?;
-        let program = PROGRAM.to_owned();
-        match outcome {
-            Ok(true) => Ok(lines),
-            Ok(false) => {
-                // buildah ends with where it is and the exit status of what failed; what that printed stands above.
-                lines.retain(|line| !line.trim().is_empty());
-                let subject = self.context.dockerfile.file.clone();
-                Err(EngineError::Failed { program, verb: verb.to_owned(), subject, output: lines }.into())
-            }
-            Err(source) => Err(EngineError::NotStarted { program, source }.into()),
-        }
+        outcome.succeeded = ended.map_err(|source| EngineError::NotStarted { program: PROGRAM.to_owned(), source })?;
+        Ok(outcome)
     }
 }
 
-impl Drop for Storage<'_> {
-    /// Containers that a killed build left are unmounted, so that the directory can be removed.
+/// How a command ended.
+struct Outcome {
+    succeeded: bool,
+    /// The last lines that it printed.
+    lines: Vec<String>,
+    /// The number of the last step that began.
+    step: Option<usize>,
+}
+
+/// The number in `STEP 3/4: RUN make`.
+fn step_number(line: &str) -> Option<usize> {
+    line.strip_prefix("STEP ")?.split_once('/')?.0.parse().ok()
+}
+
+impl Drop for Buildah<'_> {
+    /// Unmounts what an aborted command left, so that the directory can be removed.
     fn drop(&mut self) {
-        for directory in ["buildah", "buildah-vfs"] {
-            let root = self.context.work.join(directory).join("root");
-            let Ok(mounts) = fs::read_to_string("/proc/self/mountinfo") else { return };
-            let below = |line: &str| line.split(' ').nth(4).map(PathBuf::from).filter(|place| place.starts_with(&root));
-            let mut places: Vec<PathBuf> = mounts.lines().filter_map(below).collect();
-            places.sort();
-            for place in places.iter().rev() {
-                // What cannot be unmounted is not ours to force.
-                let _ = rustix::mount::unmount(place, rustix::mount::UnmountFlags::DETACH);
-            }
+        let Ok(mounts) = fs::read_to_string("/proc/self/mountinfo") else { return };
+        let place = |line: &str| line.split(' ').nth(4).map(PathBuf::from);
+        let mut ours: Vec<PathBuf> =
+            mounts.lines().filter_map(place).filter(|place| place.starts_with(&self.directory)).collect();
+        ours.sort();
+        for place in ours.iter().rev() {
+            // What cannot be unmounted is not ours to force.
+            let _ = rustix::mount::unmount(place, rustix::mount::UnmountFlags::DETACH);
         }
     }
 }
 
-/// The image as this crate publishes it.
-async fn finish(
-    context: &Context<'_>,
-    layout: &Reference,
-    built: &Arc<dyn ImageSource>,
-    image: &Image,
-    base: Option<Pulled>,
-) -> Result<BuiltImage, Error> {
-    let bad = |why: String| Error::from(EngineError::BadResult { program: PROGRAM.to_owned(), why });
-    let mut config = Config::parse(&image.raw_config).map_err(|error| bad(error.to_string()))?;
-    let theirs = layers_of(image, &LayerBlob::Source(Arc::clone(built)), layout)?;
-    let mut layers = Vec::new();
-    let mut old_history = 0;
-    if let Some(base) = &base {
-        layers = layers_of(&base.image, &LayerBlob::Source(Arc::clone(&base.source)), &base.reference)?;
-        let same = theirs.len() >= layers.len() && theirs.iter().zip(&layers).all(|(a, b)| a.diff_id == b.diff_id);
-        if !same {
-            return Err(bad(format!("it does not begin with the layers of `{}`", base.reference)));
+/// The instructions as a Dockerfile of their own, on the image `identity`.
+///
+/// Shell forms are written out with the stage's shell: the format that buildah stores has no place for one. Here-documents
+/// are part of the shell's text, as `BuildKit` passes them, so versions that do not know them do as well.
+fn dockerfile_of(identity: &str, state: &State<'_>, instructions: &[Located<Instruction>], escape: char) -> String {
+    let mut text = format!("# escape={escape}\nFROM {identity}\n");
+    for (name, _) in state.scope.arguments() {
+        text += &format!("ARG {name}\n");
+    }
+    for instruction in instructions {
+        match &instruction.value {
+            Instruction::Run(run) => text += &written_out(run, state.config.shell()),
+            _ => text += &instruction.text,
         }
-        let base_config = Config::parse(&base.image.raw_config).map_err(|error| bad(error.to_string()))?;
-        old_history = base_config.history_len();
+        text.push('\n');
     }
-    let kept = layers.len();
-    for layer in &theirs[kept..] {
-        context.progress.step(&format!("normalise layer {}", layers.len() - kept + 1));
-        layers.push(normalized(context, layer, built, layout).await?);
-    }
-    config.set_created(&context.options.created(), config.history_len().saturating_sub(old_history));
-    let records = Records {
-        base: base.map(|base| Base::of(&base.reference, &base.image)),
-        own_labels: own_labels(context.dockerfile, context),
+    text
+}
+
+fn written_out(run: &Run, mut shell: Vec<String>) -> String {
+    let flags: String = run.flags.iter().map(|flag| format!("{flag} ")).collect();
+    let script = match (run.script(), &run.command) {
+        (_, Command::Exec(words)) => return format!("RUN {flags}{}", json(words)),
+        (Some(script), _) => script.to_owned(),
+        (None, Command::Shell(command)) => {
+            let bodies = run.heredocs.iter().map(|heredoc| format!("{}{}\n", heredoc.content, heredoc.name));
+            std::iter::once(format!("{command}\n")).chain(bodies).collect()
+        }
     };
-    BuiltImage::assemble(context.plan.platform.clone(), config, layers, &records, context.options)
+    if shell.is_empty() {
+        shell = vec!["/bin/sh".to_owned(), "-c".to_owned()];
+    }
+    shell.push(script);
+    format!("RUN {flags}{}", json(&shell))
 }
 
-async fn normalized(
-    context: &Context<'_>,
-    layer: &StackLayer,
-    built: &Arc<dyn ImageSource>,
-    layout: &Reference,
-) -> Result<StackLayer, Error> {
-    let blob = built.open_blob(&layer.descriptor).await?;
-    let options = context.options;
-    let (epoch, work, compression, threads) =
-        (options.epoch, context.work.to_owned(), options.compression, options.threads);
-    let written = blocking(move || normalize::layer(blob, epoch, &work, compression, threads)).await?;
-    match written {
-        Ok(file) => Ok(StackLayer::built(file)),
-        Err(Failed::Writing(source)) => {
-            Err(Error::File { action: "write a layer in", path: context.work.to_owned(), source })
-        }
-        Err(Failed::Reading(source)) => {
-            Err(Error::Layer { reference: layout.to_string(), digest: layer.descriptor.digest().to_string(), source })
+fn json(words: &[String]) -> String {
+    serde_json::Value::from(words.to_vec()).to_string()
+}
+
+/// `RUN --mount=from=…` reaches directories of `--build-context` only: stages are not in buildah's storage.
+fn refuse_foreign_mounts(context: &Context<'_>, instruction: &Located<Instruction>) -> Result<(), BuildProblem> {
+    let Instruction::Run(run) = &instruction.value else { return Ok(()) };
+    for flag in &run.flags {
+        let Some(from) = flag.split([',', '=']).skip_while(|part| *part != "from").nth(1) else { continue };
+        if !matches!(context.options.contexts.get(from), Some(NamedContext::Directory(_))) {
+            let text = format!("`{flag}` mounts from `{from}`, which is no directory given with --build-context");
+            return Err(BuildProblem::Refused(text));
         }
     }
+    Ok(())
 }
 
-/// The stages from the target down to its external base.
-fn chain(context: &Context<'_>) -> Vec<usize> {
-    let mut chain = vec![context.plan.target];
-    while let Some((_, _, Origins::Stage(below))) =
-        context.plan.stages.iter().find(|(number, ..)| Some(number) == chain.last())
-    {
-        chain.push(*below);
-    }
-    chain
+/// How a step failed, and what it said last.
+fn problem(output: &[String]) -> BuildProblem {
+    // `Error: building at STEP "RUN make": while running runtime: exit status 2`
+    let error = output.iter().rev().find(|line| line.contains("building at STEP"));
+    let status = error.and_then(|line| line.rsplit_once("\": ")).map_or("it failed", |(_, status)| status);
+    let noise = ["STEP ", "subprocess exited", "Error: ", "COMMIT", "time=\"", "[Warning]"];
+    let is_said = |line: &&String| !line.trim().is_empty() && !noise.iter().any(|noise| line.starts_with(noise));
+    let said = output.iter().rev().find(is_said).map_or("it printed nothing", |line| line.trim());
+    BuildProblem::Process { status: status.to_owned(), said: said.to_owned() }
 }
 
-fn base_stage(context: &Context<'_>) -> Option<usize> {
-    chain(context).last().copied()
-}
-
-fn own_labels(dockerfile: &Dockerfile, context: &Context<'_>) -> BTreeSet<String> {
-    let stages = chain(context).into_iter().map(|number| &dockerfile.stages[number]);
-    let instructions = stages.flat_map(|stage: &Stage| &stage.instructions);
-    let labels = instructions.filter_map(|located| match &located.value {
-        Instruction::Label(pairs) => Some(pairs),
-        _ => None,
-    });
-    labels.flatten().map(|(key, _)| key.trim_matches(['"', '\'']).to_owned()).collect()
-}
-
-/// The Dockerfile with every `FROM` of an image naming what was pulled for it.
-fn pin(text: &str, dockerfile: &Dockerfile, identities: &BTreeMap<usize, String>) -> String {
-    let mut lines: Vec<Option<String>> = text.lines().map(|line| Some(line.to_owned())).collect();
-    for (number, identity) in identities {
-        let stage = &dockerfile.stages[*number];
-        let name = stage.name.as_ref().map_or_else(String::new, |name| format!(" AS {name}"));
-        for line in &mut lines[stage.line - 1..stage.last_line] {
-            *line = None;
-        }
-        lines[stage.line - 1] = Some(format!("FROM {identity}{name}"));
-    }
-    // Lines that are gone stay empty, so that what buildah says about lines is true of the user's file.
-    lines.into_iter().map(|line| line.unwrap_or_default() + "\n").collect()
-}
-
-/// A reference as containers-tools take it, pinned where the transport can be.
-fn pinned_name(reference: &Reference, digest: Digest) -> Result<String, Error> {
-    match reference {
-        Reference::Registry(registry) => {
-            Ok(format!("docker://{}/{}@{digest}", registry.registry(), registry.repository()))
-        }
-        Reference::OciLayout(file) | Reference::OciArchive(file) | Reference::DockerArchive(file)
-            if file.digest.is_some() =>
-        {
-            let why = format!("it cannot read `{reference}` by its digest");
-            Err(EngineError::BadResult { program: PROGRAM.to_owned(), why }.into())
-        }
-        other => Ok(other.to_string()),
-    }
+fn bad_result(why: String) -> Error {
+    EngineError::BadResult { program: PROGRAM.to_owned(), why }.into()
 }
 
 fn is_identity(line: &str) -> bool {
     line.len() == 64 && line.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
-/// The ignore file, which buildah would look for beside the pinned Dockerfile.
+/// The ignore file, which buildah would look for beside the Dockerfile that it is given.
 fn ignore_file(options: &super::Options) -> Option<PathBuf> {
     let mut own = options.dockerfile.as_os_str().to_owned();
     own.push(".dockerignore");

@@ -129,6 +129,18 @@ impl Config {
         self.set("User", user.into());
     }
 
+    /// The shell of the shell form, empty where it is the default.
+    pub(super) fn shell(&self) -> Vec<String> {
+        self.strings("Shell")
+    }
+
+    /// The same without a shell, which not every stored format has a place for.
+    pub(super) fn without_shell(&self) -> Self {
+        let mut config = self.clone();
+        config.set("Shell", Value::Null);
+        config
+    }
+
     pub(super) fn set_shell(&mut self, shell: &[String]) {
         self.set("Shell", shell.into());
     }
@@ -208,7 +220,7 @@ impl Config {
         let words = match command {
             Command::Exec(words) => words.clone(),
             Command::Shell(text) => {
-                let mut words = self.strings("Shell");
+                let mut words = self.shell();
                 if words.is_empty() {
                     words = vec!["/bin/sh".to_owned(), "-c".to_owned()];
                 }
@@ -235,19 +247,8 @@ impl Config {
         }
     }
 
-    /// Sets `created` here and in the newest `lines` of the history.
-    pub(super) fn set_created(&mut self, created: &str, lines: usize) {
+    pub(super) fn set_created(&mut self, created: &str) {
         self.document.insert("created".into(), created.into());
-        if let Some(Value::Array(history)) = self.document.get_mut("history") {
-            let old = history.len().saturating_sub(lines);
-            for line in &mut history[old..] {
-                line["created"] = created.into();
-            }
-        }
-    }
-
-    pub(super) fn history_len(&self) -> usize {
-        self.document.get("history").and_then(Value::as_array).map_or(0, Vec::len)
     }
 }
 

@@ -12,10 +12,10 @@
 //! * entries are sorted, compression does not depend on the number of cores;
 //! * nothing of the machine is recorded: no host name, no path, no clock.
 //!
-//! The [**buildah**](buildah) engine runs `RUN` steps; its result is normalised the same way.
+//! The **buildah** engine is the native one with `buildah` for what starts processes; see the module of that name.
 
 mod archive;
-pub mod buildah;
+mod buildah;
 mod config;
 mod contexts;
 mod copy;
@@ -280,10 +280,8 @@ impl Build {
                 work: work.path(),
                 cache: IndexCache::new(self.options.cache.as_deref()),
             };
-            built.push(match self.engine {
-                Engine::Buildah => buildah::build(&context, runner).await?,
-                Engine::Auto | Engine::Native => native::build(&context).await?,
-            });
+            let buildah = (self.engine == Engine::Buildah).then(|| buildah::Buildah::new(runner, work.path()));
+            built.push(native::build(&context, buildah.as_ref()).await?);
         }
         Built::new(built, work)
     }

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
+use super::buildah::{Buildah, State};
 use super::config::Config;
 use super::copy::{CopyOptions, LayerPlan, Planned};
 use super::folder::Folder;
@@ -10,17 +11,16 @@ use super::ignore::Ignore;
 use super::origin::{Content, ItemKind, TreeOrigin};
 use super::output::{Base, BuiltImage, Records};
 use super::owner::{Chmod, Chown};
-use super::plan::{Origins, at, copy_origin};
+use super::plan::{Origins, at, copy_origin, obstacle};
 use super::problem::{BuildProblem, Obstacle};
 use super::scope::Scope;
-use super::stack::{LayerBlob, Stack, StackLayer, blocking};
+use super::stack::{LayerBlob, Stack, StackLayer, blocking, layers_of};
 use super::{Context, archive, envhash, layer_file};
 use crate::Error;
 use crate::dockerfile::{Instruction, Located, Source, Transfer};
 use crate::layer::{ContentRef, NodeKind, Resolved, Tree};
 use crate::platform::Platform;
 use crate::reference::Reference;
-use crate::source::Image;
 
 /// A stage as far as it has been built.
 #[derive(Clone)]
@@ -36,9 +36,9 @@ struct Stage {
     has_cmd: bool,
 }
 
-/// Builds one platform.
-pub(super) async fn build(context: &Context<'_>) -> Result<BuiltImage, Error> {
-    let mut native = Native { context, stages: BTreeMap::new(), images: BTreeMap::new() };
+/// Builds one platform; `processes` carries out what this engine cannot.
+pub(super) async fn build(context: &Context<'_>, processes: Option<&Buildah<'_>>) -> Result<BuiltImage, Error> {
+    let mut native = Native { context, processes, stages: BTreeMap::new(), images: BTreeMap::new() };
     for (number, platform, base) in &context.plan.stages {
         native.stage(*number, platform, base).await?;
     }
@@ -49,6 +49,7 @@ pub(super) async fn build(context: &Context<'_>) -> Result<BuiltImage, Error> {
 
 struct Native<'a> {
     context: &'a Context<'a>,
+    processes: Option<&'a Buildah<'a>>,
     stages: BTreeMap<usize, Stage>,
     /// Images that `COPY --from` names, by reference.
     images: BTreeMap<String, Stack>,
@@ -82,13 +83,53 @@ impl Native<'_> {
                 return Err(fail(BuildProblem::NeedsEngine(Obstacle::DirectoryBase(name.clone()))));
             }
         };
-        for instruction in &written.instructions {
+        let mut left = written.instructions.as_slice();
+        while let Some((instruction, rest)) = left.split_first() {
+            let count = left.iter().take_while(|instruction| obstacle(&instruction.value).is_some()).count();
+            if let (1.., Some(processes)) = (count, self.processes) {
+                let (run, rest) = left.split_at(count);
+                self.run(processes, &mut stage, run)
+                    .await
+                    .map_err(|(line, problem)| at(context.dockerfile, line, problem))?;
+                left = rest;
+                continue;
+            }
+            left = rest;
             context.progress.step(&instruction.text);
             self.instruction(number, &mut stage, instruction)
                 .await
                 .map_err(|problem| at(context.dockerfile, instruction.line, problem))?;
         }
         self.stages.insert(number, stage);
+        Ok(())
+    }
+
+    /// Has instructions carried out that this engine cannot.
+    async fn run(
+        &self,
+        processes: &Buildah<'_>,
+        stage: &mut Stage,
+        instructions: &[Located<Instruction>],
+    ) -> Result<(), (usize, BuildProblem)> {
+        let context = self.context;
+        for instruction in instructions {
+            context.progress.step(&instruction.text);
+        }
+        let state = State {
+            platform: &stage.platform,
+            config: &stage.config,
+            layers: &stage.stack.layers,
+            scope: &stage.scope,
+        };
+        let layers = processes.run(context, &state, instructions).await?;
+        let made = layers.len();
+        for layer in layers {
+            let pushed = stage.stack.push_foreign(StackLayer::built(layer)).await;
+            pushed.map_err(|error| (instructions[0].line, BuildProblem::Image(Box::new(error))))?;
+        }
+        for (number, instruction) in instructions.iter().enumerate() {
+            stage.config.add_history(&context.options.created(), &instruction.text, number < made);
+        }
         Ok(())
     }
 
@@ -378,29 +419,6 @@ impl Native<'_> {
 enum FromWhere {
     Folder(Folder),
     Stack(Stack, String),
-}
-
-/// An image's layers as a stack.
-pub(super) fn layers_of(image: &Image, blob: &LayerBlob, reference: &Reference) -> Result<Vec<StackLayer>, Error> {
-    let malformed = |source: Box<dyn std::error::Error + Send + Sync>| Error::Malformed {
-        what: "configuration",
-        reference: reference.to_string(),
-        source,
-    };
-    let descriptors = image.manifest.layers();
-    let diff_ids = image.config.rootfs().diff_ids();
-    if descriptors.len() != diff_ids.len() {
-        let counts = format!("it has {} layers but {} diff ids", descriptors.len(), diff_ids.len());
-        return Err(malformed(counts.into()));
-    }
-    descriptors
-        .iter()
-        .zip(diff_ids)
-        .map(|(descriptor, diff_id)| {
-            let diff_id = diff_id.parse().map_err(|error| malformed(Box::new(error)))?;
-            Ok(StackLayer { descriptor: descriptor.clone(), diff_id, blob: blob.clone() })
-        })
-        .collect()
 }
 
 /// Carries out an instruction that changes nothing but the configuration.

@@ -32,14 +32,12 @@ pub(super) struct Base {
     name: Option<String>,
     /// The digest of its manifest for the platform.
     digest: Digest,
-    /// How many layers and history lines it has.
-    pub layers: usize,
 }
 
 impl Base {
     pub(super) fn of(reference: &Reference, image: &Image) -> Self {
         let name = if let Reference::Registry(registry) = reference { Some(registry.bare()) } else { None };
-        Self { name, digest: image.raw.digest(), layers: image.manifest.layers().len() }
+        Self { name, digest: image.raw.digest() }
     }
 }
 
@@ -136,7 +134,7 @@ impl BuiltImage {
                 None => config.remove_label(key),
             }
         }
-        config.set_created(&options.created(), 0);
+        config.set_created(&options.created());
         config.set_diff_ids(&layers.iter().map(|layer| layer.diff_id).collect::<Vec<_>>());
         let config = config.to_bytes();
         let document = ManifestDocument {
@@ -148,6 +146,23 @@ impl BuiltImage {
             annotations,
         };
         Ok(Self { platform, manifest: raw(OCI_MANIFEST, &document)?, config, layers })
+    }
+
+    /// This image alone as [`publish`](crate::publish::publish) takes it.
+    #[must_use]
+    pub fn publication(&self) -> Publication<'_> {
+        let mut publication = Publication::default();
+        for layer in &self.layers {
+            let content = match &layer.blob {
+                LayerBlob::Source(source) => Content::Source(&**source),
+                LayerBlob::File(file) => Content::File(&file.file),
+            };
+            publication.blobs.push(Blob { descriptor: layer.descriptor.clone(), content });
+        }
+        let descriptor = manifest::describe(OCI_CONFIG, &self.config);
+        publication.blobs.push(Blob { descriptor, content: Content::Bytes(&self.config) });
+        publication.manifests.push(self.manifest.clone());
+        publication
     }
 
     /// The layers' digests, from the bottom up.
@@ -195,17 +210,9 @@ impl Built {
     #[must_use]
     pub fn publication(&self) -> Publication<'_> {
         let mut publication = Publication::default();
-        for image in &self.images {
-            for layer in &image.layers {
-                let content = match &layer.blob {
-                    LayerBlob::Source(source) => Content::Source(&**source),
-                    LayerBlob::File(file) => Content::File(&file.file),
-                };
-                publication.blobs.push(Blob { descriptor: layer.descriptor.clone(), content });
-            }
-            let descriptor = manifest::describe(OCI_CONFIG, &image.config);
-            publication.blobs.push(Blob { descriptor, content: Content::Bytes(&image.config) });
-            publication.manifests.push(image.manifest.clone());
+        for image in self.images.iter().map(BuiltImage::publication) {
+            publication.blobs.extend(image.blobs);
+            publication.manifests.extend(image.manifests);
         }
         publication.manifests.extend(self.index.clone());
         publication

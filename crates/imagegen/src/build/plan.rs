@@ -29,7 +29,6 @@ pub(super) enum Origins {
 /// The build of one platform.
 #[derive(Debug)]
 pub(super) struct Plan {
-    pub platform: Platform,
     pub globals: Globals,
     /// The needed stages in order: number, platform and base.
     pub stages: Vec<(usize, Platform, Origins)>,
@@ -69,7 +68,7 @@ impl Plan {
             stages.push((number, stage_platform, base));
         }
         stages.reverse();
-        Ok(Self { platform: platform.clone(), globals, stages, target })
+        Ok(Self { globals, stages, target })
     }
 
     /// The first thing that the native engine cannot do, and its line.
@@ -153,7 +152,8 @@ fn transfer(instruction: &Instruction) -> Option<&Transfer> {
     }
 }
 
-fn obstacle(instruction: &Instruction) -> Option<Obstacle> {
+/// What keeps the native engine from carrying an instruction out.
+pub(super) fn obstacle(instruction: &Instruction) -> Option<Obstacle> {
     match instruction {
         Instruction::Run(run) if !envhash::is_environment_hash(run) => {
             let text = match &run.command {

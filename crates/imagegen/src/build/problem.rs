@@ -125,6 +125,14 @@ pub enum BuildProblem {
     /// Something that no engine here does.
     #[error("{0}")]
     Refused(String),
+    /// A process that another engine ran.
+    #[error("the command failed: {status} ({said})")]
+    Process {
+        /// How it ended.
+        status: String,
+        /// The last line that it printed.
+        said: String,
+    },
     /// An image, a layer or a file failed.
     #[error(transparent)]
     Image(#[from] Box<Error>),

@@ -2,6 +2,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::io::{self, BufRead as _, BufReader};
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 /// A program and its arguments, passed as they are: no shell reads them.
@@ -11,13 +12,22 @@ pub struct Invocation {
     pub program: String,
     /// Its arguments.
     pub arguments: Vec<OsString>,
+    /// Its working directory; `None` for this program's.
+    pub directory: Option<PathBuf>,
 }
 
 impl Invocation {
     /// `program` without arguments.
     #[must_use]
     pub fn new(program: &str) -> Self {
-        Self { program: program.to_owned(), arguments: Vec::new() }
+        Self { program: program.to_owned(), arguments: Vec::new(), directory: None }
+    }
+
+    /// Runs it in `directory`.
+    #[must_use]
+    pub fn current_dir(mut self, directory: &Path) -> Self {
+        self.directory = Some(directory.to_owned());
+        self
     }
 
     /// Adds an argument.
@@ -53,6 +63,9 @@ impl Runner for System {
         let (reader, writer) = io::pipe()?;
         let mut command = Command::new(&invocation.program);
         command.args(&invocation.arguments).stdin(Stdio::null()).stdout(writer.try_clone()?).stderr(writer);
+        if let Some(directory) = &invocation.directory {
+            command.current_dir(directory);
+        }
         let mut child = command.spawn()?;
         // The command holds the pipe's writing ends; without them the output ends when the program does.
         drop(command);
@@ -80,14 +93,12 @@ pub enum EngineError {
         source: io::Error,
     },
     /// It failed.
-    #[error("`{program} {verb}` failed for `{subject}`: {}", last_lines(output))]
+    #[error("`{program} {verb}` failed: {}", last_line(output))]
     Failed {
         /// The program.
         program: String,
         /// What it was asked to do.
         verb: String,
-        /// The Dockerfile or image.
-        subject: String,
         /// The last lines that it printed.
         output: Vec<String>,
     },
@@ -113,7 +124,7 @@ impl EngineError {
 }
 
 /// The line that says most: the last that is not empty.
-fn last_lines(output: &[String]) -> String {
+fn last_line(output: &[String]) -> String {
     let line = output.iter().rev().find(|line| !line.trim().is_empty());
     line.map_or_else(|| "it printed nothing".to_owned(), |line| line.trim().to_owned())
 }

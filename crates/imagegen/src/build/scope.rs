@@ -76,6 +76,11 @@ impl Scope {
         Ok(())
     }
 
+    /// The declared arguments that have a value, by name.
+    pub(super) fn arguments(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.args.iter().map(|(name, value)| (name.as_str(), value.as_str()))
+    }
+
     /// Evaluates a word.
     pub(super) fn expand(&self, word: &str, config: &Config, escape: char) -> Result<String, ExpandError> {
         expand(word, &|name| self.lookup(name, config), escape)

@@ -13,7 +13,8 @@ use crate::digest::Digest;
 use crate::layer::spool::Spool;
 use crate::layer::{ContentRef, IndexCache, LayerError, LayerFile, LayerIndex, NodeKind, Tree};
 use crate::manifest;
-use crate::source::{BlobReader, ImageSource};
+use crate::reference::Reference;
+use crate::source::{BlobReader, Image, ImageSource};
 
 /// Layers that are streamed for their headers at once.
 const PARALLEL_INDEXES: usize = 4;
@@ -70,7 +71,8 @@ impl StackLayer {
         }
     }
 
-    fn failed(&self, error: LayerError) -> Error {
+    /// The error that says which layer cannot be used.
+    pub(super) fn failed(&self, error: LayerError) -> Error {
         match error {
             LayerError::Io(error) => Error::from_read(error, &self.reference()),
             source => {
@@ -119,6 +121,16 @@ impl Stack {
         Ok(self.tree.get_or_insert_default())
     }
 
+    /// Puts a layer on top that another engine made. A tree that is known already is kept up to date.
+    pub(super) async fn push_foreign(&mut self, layer: StackLayer) -> Result<(), Error> {
+        if let Some(tree) = &mut self.tree {
+            let index = layer.index(&IndexCache::default()).await?;
+            tree.apply(self.layers.len(), &index).map_err(|error| layer.failed(error))?;
+        }
+        self.layers.push(layer);
+        Ok(())
+    }
+
     /// The tree, if somebody asked for it before.
     pub(super) fn tree_if_known(&self) -> Option<&Tree> {
         self.tree.as_ref()
@@ -160,6 +172,29 @@ impl Stack {
         }
         sizes.values().sum()
     }
+}
+
+/// An image's layers as a stack.
+pub(super) fn layers_of(image: &Image, blob: &LayerBlob, reference: &Reference) -> Result<Vec<StackLayer>, Error> {
+    let malformed = |source: Box<dyn std::error::Error + Send + Sync>| Error::Malformed {
+        what: "configuration",
+        reference: reference.to_string(),
+        source,
+    };
+    let descriptors = image.manifest.layers();
+    let diff_ids = image.config.rootfs().diff_ids();
+    if descriptors.len() != diff_ids.len() {
+        let counts = format!("it has {} layers but {} diff ids", descriptors.len(), diff_ids.len());
+        return Err(malformed(counts.into()));
+    }
+    descriptors
+        .iter()
+        .zip(diff_ids)
+        .map(|(descriptor, diff_id)| {
+            let diff_id = diff_id.parse().map_err(|error| malformed(Box::new(error)))?;
+            Ok(StackLayer { descriptor: descriptor.clone(), diff_id, blob: blob.clone() })
+        })
+        .collect()
 }
 
 /// Runs work that blocks where it may.

@@ -149,13 +149,12 @@ impl Upload<'_> {
         attempts: &mut Attempts<'_>,
         sent: BytesSent<'_>,
     ) -> Result<(), Failure> {
-        let mut current = match session.take() {
-            Some(session) => session,
-            None => {
-                let session = self.start().await?;
-                attempts.accepted();
-                session
-            }
+        let mut current = if let Some(session) = session.take() {
+            session
+        } else {
+            let session = self.start().await?;
+            attempts.accepted();
+            session
         };
         if *manner == Manner::Whole {
             let response = match self.put_whole(&current, content, sent).await {

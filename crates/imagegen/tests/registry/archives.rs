@@ -43,7 +43,7 @@ async fn a_saved_image_is_read_with_its_layers_as_they_lie() {
     assert_eq!(image.raw_config, made.config);
     for number in [0, 1] {
         assert_eq!(layer(&*source, &image, number).await.unwrap(), made.layers[number]);
-        assert!(image.manifest.layers()[number].media_type().to_string().ends_with(".tar"));
+        assert!(image.manifest.layers()[number].media_type().to_string().ends_with("layer.v1.tar"));
     }
     let registry = Registry::start();
     copy(&format!("docker-archive:{}", path.display()), &registry.reference("app:v1"), &options).await.unwrap();

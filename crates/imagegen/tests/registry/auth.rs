@@ -124,6 +124,45 @@ async fn a_mount_that_is_not_allowed_becomes_an_upload() {
 }
 
 #[tokio::test]
+async fn identity_tokens_are_exchanged_for_access_tokens() {
+    let registry = guarded(Access::token("user", "secret"));
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("config.json");
+    for (token, works) in [("secret", true), ("withdrawn", false)] {
+        let auths = serde_json::json!({"auths": {registry.host(): {"identitytoken": token}}}).to_string();
+        std::fs::write(&path, auths).unwrap();
+        let files = vast_imagegen::registry::AuthFiles::new(vec![path.clone()]);
+        let (options, _) = options_with(|settings| settings.auth_files = files);
+        let to = registry.reference("app:v1");
+        match copy(&registry.reference("base:v1"), &to, &options).await {
+            Ok(_) => assert!(works),
+            Err(error) => assert!(!works && !told(&error).contains(token), "{}", told(&error)),
+        }
+    }
+    assert!(registry.count("POST", "/token") >= 2);
+}
+
+#[tokio::test]
+async fn other_hosts_get_no_credentials() {
+    let storage = Registry::start();
+    let access = Access::token("user", "secret");
+    let behaviour = Behaviour { access, storage: Some(storage.host()), mounts: false, ..Behaviour::default() };
+    let registry = Registry::start_with(behaviour);
+    let made = made();
+    registry.push("base", "v1", &made);
+    storage.push("base", "v1", &made);
+    let dir = tempfile::tempdir().unwrap();
+    let files = auth_file(dir.path(), &registry.host(), GOOD);
+    let (options, _) = options_with(|settings| settings.auth_files = files);
+    // Blobs come from the storage by redirect; uploads are sent to it, which knows nothing of them.
+    copy(&registry.reference("base:v1"), &format!("oci:{}", dir.path().join("l").display()), &options).await.unwrap();
+    copy(&registry.reference("base:v1"), &registry.reference("app:v1"), &options).await.unwrap_err();
+    let log = storage.log();
+    assert!(log.iter().any(|entry| entry.method == "GET") && log.iter().any(|entry| entry.method == "PUT"));
+    assert!(log.iter().all(|entry| !entry.authorized), "{log:?}");
+}
+
+#[tokio::test]
 async fn broken_credentials_are_told_when_the_registry_wants_some() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("config.json");

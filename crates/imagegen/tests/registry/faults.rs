@@ -154,6 +154,25 @@ async fn nothing_is_tagged_when_a_blob_cannot_be_put() {
 }
 
 #[tokio::test]
+async fn a_connection_that_does_nothing_counts_as_cut() {
+    for (method, part) in
+        [("GET", "/manifests/"), ("GET", "/blobs/"), ("PUT", "/blobs/uploads/"), ("PUT", "/manifests/")]
+    {
+        let (from, to) = (Registry::start(), Registry::start());
+        from.push("app", "v1", &made());
+        from.fault(Fault::new(method, part, Kind::Hang));
+        to.fault(Fault::new(method, part, Kind::Hang));
+        let (options, _) = options_with(|settings| {
+            settings.stall = Duration::from_millis(50);
+            settings.retry = settings.retry.with_attempts(2);
+        });
+        let error = copy(&from.reference("app:v1"), &to.reference("app:v1"), &options).await.unwrap_err();
+        assert!(told(&error).contains("cut, 2 times") && told(&error).contains("nothing arrived"), "{}", told(&error));
+        assert_eq!(to.tags("app"), Vec::<String>::new());
+    }
+}
+
+#[tokio::test]
 async fn a_registry_that_is_down_is_said_to_be() {
     // Bound and not listened to any more: nobody else takes the port meanwhile.
     let port = {

@@ -16,11 +16,11 @@ use vast_imagegen::transport::{TransportOptions, open_sink, open_source};
 
 /// Notes the pauses it is asked for, and does not wait.
 #[derive(Debug, Default)]
-pub struct Impatient(Mutex<Vec<Duration>>);
+pub(crate) struct Impatient(Mutex<Vec<Duration>>);
 
 impl Impatient {
     /// The pauses so far.
-    pub fn pauses(&self) -> Vec<Duration> {
+    pub(crate) fn pauses(&self) -> Vec<Duration> {
         self.0.lock().unwrap().clone()
     }
 }
@@ -41,11 +41,11 @@ impl Clock for Impatient {
 }
 
 /// Options without credentials and without waiting, and the clock to ask for the pauses.
-pub fn options() -> (TransportOptions, Arc<Impatient>) {
+pub(crate) fn options() -> (TransportOptions, Arc<Impatient>) {
     options_with(|_| ())
 }
 
-pub fn options_with(change: impl FnOnce(&mut Settings)) -> (TransportOptions, Arc<Impatient>) {
+pub(crate) fn options_with(change: impl FnOnce(&mut Settings)) -> (TransportOptions, Arc<Impatient>) {
     let clock = Arc::new(Impatient::default());
     let mut settings = Settings { clock: Arc::<Impatient>::clone(&clock), ..Settings::default() };
     change(&mut settings);
@@ -53,24 +53,24 @@ pub fn options_with(change: impl FnOnce(&mut Settings)) -> (TransportOptions, Ar
 }
 
 /// An auth file in `dir` with these credentials for `host`.
-pub fn auth_file(dir: &Path, host: &str, auth: &str) -> AuthFiles {
+pub(crate) fn auth_file(dir: &Path, host: &str, auth: &str) -> AuthFiles {
     let path = dir.join("auth.json");
     let auths = BTreeMap::from([(host, serde_json::json!({ "auth": auth }))]);
     std::fs::write(&path, serde_json::json!({ "auths": auths }).to_string()).unwrap();
     AuthFiles::new(vec![path])
 }
 
-pub async fn source(reference: &str, options: &TransportOptions) -> Result<Box<dyn ImageSource>, Error> {
+pub(crate) async fn source(reference: &str, options: &TransportOptions) -> Result<Box<dyn ImageSource>, Error> {
     open_source(&reference.parse::<Reference>()?, options).await
 }
 
 /// The image for `platform`.
-pub async fn image(reference: &str, platform: &str, options: &TransportOptions) -> Result<Image, Error> {
+pub(crate) async fn image(reference: &str, platform: &str, options: &TransportOptions) -> Result<Image, Error> {
     source(reference, options).await?.image(&platform.parse().unwrap()).await
 }
 
 /// The bytes of the layer with this number.
-pub async fn layer(source: &dyn ImageSource, image: &Image, number: usize) -> Result<Vec<u8>, Error> {
+pub(crate) async fn layer(source: &dyn ImageSource, image: &Image, number: usize) -> Result<Vec<u8>, Error> {
     let reader = source.open_blob(&image.manifest.layers()[number]).await?;
     let reference = source.reference();
     tokio::task::spawn_blocking(move || {
@@ -84,11 +84,11 @@ pub async fn layer(source: &dyn ImageSource, image: &Image, number: usize) -> Re
     .unwrap()
 }
 
-pub async fn copy(from: &str, to: &str, options: &TransportOptions) -> Result<Published, Error> {
+pub(crate) async fn copy(from: &str, to: &str, options: &TransportOptions) -> Result<Published, Error> {
     copy_in_parallel(from, to, 4, options).await
 }
 
-pub async fn copy_in_parallel(
+pub(crate) async fn copy_in_parallel(
     from: &str,
     to: &str,
     parallel: usize,
@@ -100,7 +100,7 @@ pub async fn copy_in_parallel(
 }
 
 /// The error and its causes, as people see them.
-pub fn told(error: &Error) -> String {
+pub(crate) fn told(error: &Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {
@@ -111,7 +111,7 @@ pub fn told(error: &Error) -> String {
 }
 
 /// `bytes` that no compression makes small, the same each time.
-pub fn noise(length: usize) -> Vec<u8> {
+pub(crate) fn noise(length: usize) -> Vec<u8> {
     let mut state = 0x9e37_79b9_7f4a_7c15_u64;
     let mut bytes = Vec::with_capacity(length + 8);
     while bytes.len() < length {

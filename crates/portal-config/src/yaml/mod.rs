@@ -11,7 +11,7 @@
 //! ```
 //!
 //! Removing or commenting an application turns it off. Supervisor scripts search the file by line
-//! (`grep -qiE "^[^#].*<label>"`), so what [`write`] writes holds every label verbatim in one line.
+//! (`grep -qiE "^[^#].*<label>"`), so what [`render`] gives holds every label verbatim in one line.
 //!
 //! Reading uses `serde-saphyr`, of the live successors of `serde_yaml` the one without unsafe code (`serde_norway` and
 //! `serde_yaml_ng` stand on a translated C parser, `serde_yml` was withdrawn as unsound), with limits against alias bombs, and

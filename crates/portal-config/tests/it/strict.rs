@@ -142,3 +142,21 @@ fn what_cannot_be_seen_is_shown_escaped_and_carets_stay_in_line() {
                            ^^
     ");
 }
+
+#[test]
+fn an_empty_entry_is_shown_between_its_neighbours() {
+    insta::assert_snapshot!(errors("|localhost:1:1:/:A||localhost:2:2:/:B|"), @r"
+    entry 1, bytes 0..0: the entry is empty
+      |localhost:1:1:/:A
+      ^
+      hint: remove the extra `|`
+    entry 3, bytes 19..19: the entry is empty
+      localhost:1:1:/:A||localhost:2:2:/:B
+                        ^
+      hint: remove the extra `|`
+    entry 5, bytes 38..38: the entry is empty
+      localhost:2:2:/:B|
+                        ^
+      hint: remove the extra `|`
+    ");
+}

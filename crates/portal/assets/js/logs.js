@@ -14,6 +14,8 @@ let scheduled = false;
 let following = true;
 let query = '';
 let visible = false;
+/** Messages taken in but not yet shown; the server goes on when they are confirmed. */
+let unconfirmed = 0;
 
 const matches = (text) => query !== '' && text.toLowerCase().includes(query);
 
@@ -23,6 +25,7 @@ function draw() {
   terminal.flush(matches);
   if (query) countMatches();
   if (following) view.scrollTop = view.scrollHeight;
+  for (; unconfirmed > 0; unconfirmed -= 1) socket?.readyState === WebSocket.OPEN && socket.send('shown');
 }
 
 function schedule() {
@@ -37,11 +40,13 @@ function receive(event) {
   if (message.type === 'restarted') terminal.clear();
   else if (message.type === 'skipped') terminal.note(`… ${bytes(message.bytes).join(' ')} left out: the log is faster than this page …`);
   else if (message.type === 'text') terminal.write(message.text);
+  unconfirmed += 1;
   schedule();
 }
 
 function connect() {
   clearTimeout(retry);
+  unconfirmed = 0;
   if (socket) {
     socket.onclose = null;
     socket.close();
@@ -52,6 +57,7 @@ function connect() {
   address.protocol = address.protocol === 'https:' ? 'wss:' : 'ws:';
   address.hash = '';
   address.searchParams.set('file', file);
+  address.searchParams.set('confirm', 'true');
   socket = new WebSocket(address);
   socket.onmessage = receive;
   socket.onclose = () => { retry = setTimeout(connect, RETRY_MS); };

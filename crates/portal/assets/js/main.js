@@ -5,7 +5,7 @@ import { refreshBoot } from './boot.js';
 import { byId, element, request, setText } from './dom.js';
 import { refreshLogs, setLogsVisible, setUpLogs, showLog } from './logs.js';
 import { refreshGauges } from './overview.js';
-import { refreshProcesses } from './processes.js';
+import { refreshBrief, refreshProcesses } from './processes.js';
 
 const EVERY_MS = 2000;
 const THEMES = ['system', 'light', 'dark'];
@@ -75,7 +75,7 @@ function setLink(up) {
 async function refresh() {
   if (document.hidden) return;
   const wanted = [refreshBoot()];
-  if (current === 'overview') wanted.push(refreshGauges(), refreshApplications(openHere));
+  if (current === 'overview') wanted.push(refreshGauges(), refreshApplications(openHere), refreshBrief(openLog));
   if (current === 'processes') wanted.push(refreshProcesses(openLog));
   if (current === 'logs') wanted.push(refreshLogs());
   const [first] = await Promise.allSettled(wanted);

@@ -53,6 +53,27 @@ function update(node, process) {
   }
 }
 
+/** The overview's short form: a name, a state, and the way to its log. */
+export async function refreshBrief(showLog) {
+  const section = byId('brief');
+  const { processes } = await request('supervisor/processes').catch((error) => {
+    section.hidden = true;
+    throw error;
+  });
+  reconcile(byId('brief-list'), processes, (process) => process.name,
+    ({ name }) => element('button', { type: 'button', onclick: () => showLog(`${name}.log`) },
+      element('span', { class: 'state', 'aria-hidden': 'true' }), element('b', { title: name }, name), element('small')),
+    (node, process) => {
+      node.dataset.tone = TONES[process.state] ?? 'idle';
+      const up = process.state === 'running' && process.uptime_s !== null;
+      setText(node.lastElementChild, up ? duration(process.uptime_s) : process.state);
+      node.title = `${process.name}: ${process.state}`;
+    });
+  const running = processes.filter((process) => process.state === 'running').length;
+  setText(byId('brief-count'), `${running} of ${processes.length} running`);
+  section.hidden = processes.length === 0;
+}
+
 export async function refreshProcesses(showLog = row.showLog) {
   row.showLog = showLog;
   const notice = byId('processes-error');

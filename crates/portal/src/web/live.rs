@@ -1,5 +1,6 @@
 //! Logs as they grow, and as files.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use axum::body::Body;
@@ -27,6 +28,9 @@ const BACKLOG_BYTES: u64 = 256 << 10;
 const BACKLOG_OF_MANY_BYTES: u64 = 8 << 10;
 /// A viewer that does not take a message for so long is gone.
 const SEND_LIMIT: Duration = Duration::from_secs(30);
+/// What a viewer that confirms what it has shown may have unconfirmed. Without that the buffers of the connection and of
+/// the proxy hold several megabytes of a busy log, and the viewer sees what was written seconds ago.
+const WINDOW_BYTES: usize = 192 << 10;
 /// Keeps proxies from closing a quiet connection, in looks: 20 s.
 const PING_EVERY: u32 = 500;
 
@@ -34,9 +38,12 @@ const PING_EVERY: u32 = 500;
 pub(super) struct Wanted {
     /// One log; all of them without it.
     file: Option<String>,
+    /// The viewer confirms every message with one of its own, whatever it holds, once it has shown it.
+    #[serde(default)]
+    confirm: bool,
 }
 
-/// `WS /ws-logs?file=`: JSON messages `{"type": "text" | "skipped" | "restarted", "file", "text" | "bytes"}`.
+/// `WS /ws-logs?file=&confirm=`: JSON messages `{"type": "text" | "skipped" | "restarted", "file", "text" | "bytes"}`.
 pub(super) async fn follow(
     State(portal): State<Portal>,
     Query(wanted): Query<Wanted>,
@@ -47,14 +54,15 @@ pub(super) async fn follow(
     if same_origin(&headers) == Some(false) {
         return Refusal::new(StatusCode::FORBIDDEN, "pages of other origins do not read logs here").into_response();
     }
-    upgrade.on_upgrade(move |socket| async move { stream_logs(portal, wanted.file, socket).await })
+    upgrade.on_upgrade(move |socket| async move { stream_logs(portal, wanted, socket).await })
 }
 
-async fn stream_logs(portal: Portal, file: Option<String>, mut socket: WebSocket) {
+async fn stream_logs(portal: Portal, Wanted { file, confirm }: Wanted, mut socket: WebSocket) {
     let tail = |name: String, backlog| Tail::new(portal.logs().clone(), name, backlog);
     let all = file.is_none();
     let mut tails: Vec<Tail> = file.into_iter().map(|name| tail(name, BACKLOG_BYTES)).collect();
     let mut looks: u32 = 0;
+    let mut unconfirmed: VecDeque<usize> = VecDeque::new();
     loop {
         if all && looks.is_multiple_of(LIST_EVERY) {
             for log in portal.logs().list().into_iter().filter(LogFile::is_current) {
@@ -65,9 +73,16 @@ async fn stream_logs(portal: Portal, file: Option<String>, mut socket: WebSocket
         }
         let mut quiet = true;
         for tail in &mut tails {
+            if unconfirmed.iter().sum::<usize>() > WINDOW_BYTES {
+                break;
+            }
             if let Ok(Some(chunk)) = tail.step() {
                 quiet = false;
-                if !send(&mut socket, message(tail.name(), chunk)).await {
+                let text = message(tail.name(), chunk);
+                if confirm {
+                    unconfirmed.push_back(text.len());
+                }
+                if !send(&mut socket, Message::Text(text.into())).await {
                     return;
                 }
             }
@@ -81,6 +96,7 @@ async fn stream_logs(portal: Portal, file: Option<String>, mut socket: WebSocket
         tokio::select! {
             received = socket.recv() => match received {
                 Some(Ok(Message::Close(_)) | Err(_)) | None => return,
+                Some(Ok(Message::Text(_))) => drop(unconfirmed.pop_front()),
                 Some(Ok(_)) => {}
             },
             () = tokio::time::sleep(pause) => {}
@@ -92,13 +108,13 @@ async fn send(socket: &mut WebSocket, message: Message) -> bool {
     matches!(tokio::time::timeout(SEND_LIMIT, socket.send(message)).await, Ok(Ok(())))
 }
 
-fn message(file: &str, chunk: Chunk) -> Message {
+fn message(file: &str, chunk: Chunk) -> String {
     let value = match chunk {
         Chunk::Text(text) => json!({ "type": "text", "file": file, "text": text }),
         Chunk::Skipped(bytes) => json!({ "type": "skipped", "file": file, "bytes": bytes }),
         Chunk::Restarted => json!({ "type": "restarted", "file": file }),
     };
-    Message::Text(value.to_string().into())
+    value.to_string()
 }
 
 /// `GET /download-logs?file=`: one log as it is now, or all of them one after the other.

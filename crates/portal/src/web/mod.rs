@@ -4,7 +4,7 @@
 //! system) has a thread of its own. All assets are in the binary; the page loads nothing from elsewhere.
 //!
 //! Caddy stands in front and decides who may come in, by asking the [`auth`](crate::auth) socket that this process serves as
-//! well. What changes something asks for more: a page of this very origin, or a program with a token (see [`guard`]).
+//! well. What changes something asks for more: a page of this very origin, or a program with a token.
 
 mod api;
 mod assets;

@@ -151,7 +151,8 @@ impl Copying<'_> {
         let (from, to) = (self.options.source.join(self.name), workspace.join(&partial));
         let from = Place { directory: self.source, name: self.name, path: &from };
         let to = Place { directory: self.workspace, name: &partial, path: &to };
-        engine::check(self.source, &self.size, to)?;
+        let final_path = workspace.join(self.name);
+        engine::check(self.source, &self.size, Place { path: &final_path, ..to })?;
         // Observers elsewhere cannot tell by the lock that this owner is alive.
         let _beat = if claim == Claim::Shared || !self.kind.is_local() {
             let name = Companion::Beat.of(&partial);
@@ -170,7 +171,7 @@ impl Copying<'_> {
                 Ok(Published::NameTaken) => Ok(End::Taken),
                 // What is no file, directory or link may have been left out.
                 Err(Errno::NOENT) if copied.entries == 0 => Ok(End::Published(copied)),
-                Err(errno) => Err(Error::io("publish", workspace.join(self.name), errno)),
+                Err(errno) => Err(Error::io("publish", &final_path, errno)),
             }
         });
         if matches!(done, Ok(End::Published(_))) {

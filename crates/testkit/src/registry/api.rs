@@ -76,7 +76,8 @@ fn token(shared: &Shared, state: &mut State, call: &Call) -> Response<Answer> {
     let form = parse_query(std::str::from_utf8(&call.body).unwrap_or_default());
     let scopes = call.query.iter().chain(&form).filter(|(name, _)| name == "scope");
     let scopes: Vec<String> = scopes.flat_map(|(_, scope)| scope.split(' ').map(str::to_owned)).collect();
-    match state.auth.give(&shared.behaviour.access, &scopes, &call.headers) {
+    let identity = form.iter().find(|(name, _)| name == "refresh_token").map(|(_, token)| token.as_str());
+    match state.auth.give(&shared.behaviour.access, &scopes, &call.headers, identity) {
         Some(token) => json_answer(&json!({"token": token, "expires_in": 3600})),
         None => error(401, "UNAUTHORIZED", "incorrect username or password"),
     }
@@ -120,6 +121,12 @@ fn get_blob(shared: &Shared, state: &State, call: &Call, repository: &str, diges
     let Some(content) = state.store.blob(repository, digest) else {
         return error(404, "BLOB_UNKNOWN", "blob unknown");
     };
+    if let Some(storage) = shared.behaviour.storage.as_ref().filter(|_| call.method == Method::GET) {
+        let mut response = empty(307);
+        let location = format!("http://{storage}/v2/{repository}/blobs/{digest}");
+        response.headers_mut().insert(LOCATION, location.parse().unwrap());
+        return response;
+    }
     let length = content.len();
     let range = call.headers.get(RANGE).filter(|_| shared.behaviour.ranges);
     let from: Option<usize> =
@@ -157,7 +164,11 @@ fn open_upload(shared: &Shared, state: &mut State, call: &Call, repository: &str
 fn session(shared: &Shared, repository: &str, number: usize) -> Response<Answer> {
     // The parameter stands for the state that registries keep there: whoever loses it uploads to nowhere.
     let path = format!("/v2/{repository}/blobs/uploads/{number}?_state=kept");
-    let location = if shared.behaviour.absolute_locations { format!("http://{}{path}", shared.address) } else { path };
+    let location = match &shared.behaviour.storage {
+        Some(storage) => format!("http://{storage}{path}"),
+        None if shared.behaviour.absolute_locations => format!("http://{}{path}", shared.address),
+        None => path,
+    };
     let mut response = empty(202);
     response.headers_mut().insert(LOCATION, location.parse().unwrap());
     response

@@ -118,9 +118,18 @@ impl Tokens {
     }
 
     /// A token for the scopes asked for, as far as the credentials reach; `None` for wrong credentials.
-    pub(super) fn give(&mut self, access: &Access, scopes: &[String], headers: &HeaderMap) -> Option<String> {
+    pub(super) fn give(
+        &mut self,
+        access: &Access,
+        scopes: &[String],
+        headers: &HeaderMap,
+        identity: Option<&str>,
+    ) -> Option<String> {
         let Access::Token { user, password, anonymous_pull, uses } = access else { return None };
         let scopes = match basic(headers) {
+            // The password stands for an identity token as well.
+            _ if identity == Some(password) => scopes.to_vec(),
+            _ if identity.is_some() => return None,
             Some((name, secret)) if (&name, &secret) == (user, password) => scopes.to_vec(),
             Some(_) => return None,
             None if *anonymous_pull => scopes.iter().map(|scope| scope.replace(",push", "")).collect(),

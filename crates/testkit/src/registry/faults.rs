@@ -19,6 +19,8 @@ pub enum Kind {
     RetryAfter(u16, String),
     /// The connection is closed without an answer.
     Cut,
+    /// There is no answer, and the connection stays open.
+    Hang,
     /// The connection is closed after so many bytes of the request's body.
     CutUpload(usize),
     /// The connection is closed after so many bytes of the answer's body.

@@ -34,11 +34,20 @@ pub struct Behaviour {
     pub whole_uploads: bool,
     /// Ranges of blobs are served. Without it, all of a blob is.
     pub ranges: bool,
+    /// Uploads go to this host (and port) instead, and blobs come from it by redirect.
+    pub storage: Option<String>,
 }
 
 impl Default for Behaviour {
     fn default() -> Self {
-        Self { access: Access::Open, absolute_locations: false, mounts: true, whole_uploads: true, ranges: true }
+        Self {
+            access: Access::Open,
+            absolute_locations: false,
+            mounts: true,
+            whole_uploads: true,
+            ranges: true,
+            storage: None,
+        }
     }
 }
 
@@ -51,6 +60,8 @@ pub struct Logged {
     pub target: String,
     /// The status; 0 where the connection was cut instead.
     pub status: u16,
+    /// Whether the request had credentials or a token.
+    pub authorized: bool,
 }
 
 /// What a registry knows and was told.

@@ -99,12 +99,14 @@ async fn handle(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Respo
     let fault = meet(&mut shared.state().faults, method.as_str(), &target);
     let index = {
         let mut state = shared.state();
-        state.log.push(Logged { method: method.to_string(), target: target.clone(), status: 0 });
+        let authorized = parts.headers.contains_key(http::header::AUTHORIZATION);
+        state.log.push(Logged { method: method.to_string(), target: target.clone(), status: 0, authorized });
         state.log.len() - 1
     };
     let cut = || io::Error::other("cut by order");
     let limit = match &fault {
         Some(Kind::Cut) => return Err(cut()),
+        Some(Kind::Hang) => std::future::pending().await,
         Some(Kind::CutUpload(bytes)) => Some(*bytes),
         _ => None,
     };

@@ -26,7 +26,12 @@ pub(super) fn repositories(workspace: &Path, named: &Path) -> Vec<OsString> {
     let Ok(top) = openat(CWD, workspace, flags, Mode::empty()) else { return Vec::new() };
     let Ok(device) = fstat(&top).map(|stat| stat.st_dev) else { return Vec::new() };
     let name = named.as_os_str().to_owned().into_vec();
-    let mut search = Search { device, found: Vec::new(), path: name.strip_suffix(b"/").unwrap_or(&name).to_vec() };
+    let mut search = Search {
+        device,
+        found: Vec::new(),
+        path: name.strip_suffix(b"/").unwrap_or(&name).to_vec(),
+        buffer: vec![MaybeUninit::uninit(); BUFFER_BYTES],
+    };
     search.visit(&top, 0);
     search.found.sort_unstable();
     search.found
@@ -37,6 +42,8 @@ struct Search {
     found: Vec<OsString>,
     /// The directory that is visited.
     path: Vec<u8>,
+    /// For the kernel's lists, one after the other.
+    buffer: Vec<MaybeUninit<u8>>,
 }
 
 impl Search {
@@ -48,7 +55,7 @@ impl Search {
             }
             return;
         }
-        let (children, is_repository) = list(directory);
+        let (children, is_repository) = list(directory, &mut self.buffer);
         if is_repository {
             self.found.push(OsString::from_vec(self.path.clone()));
         }
@@ -67,10 +74,9 @@ impl Search {
 }
 
 /// The directories to go into, and whether there is a `.git` (a directory, or a file in a worktree or submodule).
-fn list(directory: &OwnedFd) -> (Vec<CString>, bool) {
+fn list(directory: &OwnedFd, buffer: &mut [MaybeUninit<u8>]) -> (Vec<CString>, bool) {
     let (mut children, mut is_repository) = (Vec::new(), false);
-    let mut buffer = [MaybeUninit::uninit(); BUFFER_BYTES];
-    let mut entries = RawDir::new(directory, &mut buffer);
+    let mut entries = RawDir::new(directory, buffer);
     while let Some(Ok(entry)) = entries.next() {
         let name = entry.file_name();
         is_repository |= name == c".git";

@@ -1,0 +1,141 @@
+//! `vast-portal caddy`, `serve` and `token` as an instance runs them.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a failed expectation is a failed test")]
+
+use std::fs;
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::TcpStream;
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+const TWO: &str = "localhost:1111:11111:/:Instance Portal|localhost:8188:18188:/:ComfyUI";
+
+fn portal(root: &Path, arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_vast-portal"));
+    command.args(arguments).arg("--root").arg(root).env_clear().env("PATH", "/usr/bin:/bin");
+    command.env("PORTAL_CONFIG", TWO).env("VAST_TCP_PORT_1111", "41111").env("VAST_TCP_PORT_8188", "48188");
+    command
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+fn ran(command: &mut Command) -> (i32, Output) {
+    let output = command.output().unwrap();
+    (output.status.code().unwrap(), output)
+}
+
+/// A root whose name fits into a Caddyfile.
+fn root() -> tempfile::TempDir {
+    tempfile::Builder::new().prefix("portal-").tempdir().unwrap()
+}
+
+#[test]
+fn a_dry_run_prints_the_caddyfile_and_writes_nothing() {
+    let root = root();
+    let (code, output) = ran(&mut portal(root.path(), &["caddy", "--dry-run"]));
+    assert_eq!(code, 0, "{}", text(&output.stderr));
+    let printed = text(&output.stdout);
+    assert!(printed.contains("http://:1111 {") && printed.contains("reverse_proxy localhost:18188 {"), "{printed}");
+    assert_eq!(fs::read_dir(root.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn the_users_portal_yaml_decides_which_ports_are_proxied() {
+    let root = root();
+    let etc = root.path().join("etc");
+    let (code, output) = ran(&mut portal(root.path(), &["caddy"]));
+    assert_eq!(code, 0, "{}", text(&output.stderr));
+    let yaml = fs::read_to_string(etc.join("portal.yaml")).unwrap();
+    assert!(yaml.contains("ComfyUI"), "{yaml}");
+    assert!(fs::read_to_string(etc.join("Caddyfile")).unwrap().contains(":8188 {"));
+
+    let without = yaml.split_inclusive('\n').take_while(|line| !line.contains("ComfyUI")).collect::<String>();
+    fs::write(etc.join("portal.yaml"), &without).unwrap();
+    let (code, _) = ran(&mut portal(root.path(), &["caddy"]));
+    assert_eq!(code, 0);
+    assert_eq!(fs::read_to_string(etc.join("portal.yaml")).unwrap(), without);
+    assert!(!fs::read_to_string(etc.join("Caddyfile")).unwrap().contains(":8188 {"));
+}
+
+#[test]
+fn a_caddy_that_refuses_or_is_absent_leaves_the_caddyfile_and_still_the_applications_are_settled() {
+    for (caddy, said) in [("/bin/false", "Caddy refuses"), ("/nonexistent/caddy", "cannot run `/nonexistent/caddy`")] {
+        let root = root();
+        fs::create_dir_all(root.path().join("etc")).unwrap();
+        fs::write(root.path().join("etc/Caddyfile"), "works\n").unwrap();
+        let (code, output) = ran(&mut portal(root.path(), &["caddy", "--caddy", caddy]));
+        let stderr = text(&output.stderr);
+        assert_eq!(code, 2, "{stderr}");
+        assert!(stderr.contains(said) && stderr.contains("hint:"), "{stderr}");
+        assert_eq!(fs::read_to_string(root.path().join("etc/Caddyfile")).unwrap(), "works\n");
+        assert!(root.path().join("etc/portal.yaml").exists());
+    }
+}
+
+#[test]
+fn warnings_name_what_is_not_followed() {
+    let root = root();
+    let mut command = portal(root.path(), &["caddy", "--dry-run"]);
+    let (code, output) = ran(command.env("ENABLE_HTTPS", "true").env("AUTH_EXCLUDE", "web"));
+    let stderr = text(&output.stderr);
+    assert_eq!(code, 0);
+    assert!(stderr.contains("HTTPS is off") && stderr.contains("AUTH_EXCLUDE: \"web\""), "{stderr}");
+    assert!(text(&output.stdout).contains("http://:8188 {"));
+}
+
+#[test]
+fn the_token_is_the_one_that_opens() {
+    let root = root();
+    let token = |pairs: &[(&str, &str)]| {
+        let (code, output) = ran(portal(root.path(), &["token"]).envs(pairs.iter().copied()));
+        assert_eq!(code, 0, "{}", text(&output.stderr));
+        text(&output.stdout).trim().to_owned()
+    };
+    assert_eq!(token(&[("OPEN_BUTTON_TOKEN", "abc"), ("WEB_PASSWORD", "def")]), "abc");
+    assert_eq!(token(&[("WEB_PASSWORD", "def")]), "def");
+    assert!(!root.path().join("etc").exists());
+    let made = token(&[]);
+    assert_eq!((made.len(), token(&[("WEB_PASSWORD", " ")])), (64, made));
+    let mode = fs::metadata(root.path().join("etc/vast-portal.token")).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+}
+
+#[test]
+fn the_portal_serves_its_page_and_caddys_questions_until_it_is_told_to_stop() {
+    let root = root();
+    let mut server = portal(root.path(), &["serve", "--listen", "127.0.0.1:0"])
+        .env("WEB_PASSWORD", "hunter2")
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    BufReader::new(server.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    let address = line.trim().rsplit_once("http://").unwrap().1.to_owned();
+
+    let mut stream = TcpStream::connect(&address).unwrap();
+    stream.write_all(b"GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200") && answer.ends_with("{\"status\":\"ok\"}"), "{answer}");
+
+    let socket = root.path().join("run/vast/portal-auth.sock");
+    assert_eq!(fs::metadata(&socket).unwrap().permissions().mode() & 0o777, 0o600);
+    for (authorization, status) in [("Bearer hunter2", "204"), ("Bearer guess", "401")] {
+        let mut asked = UnixStream::connect(&socket).unwrap();
+        let request = format!(
+            "GET /auth HTTP/1.1\r\nHost: x\r\nConnection: close\r\nX-Forwarded-Method: GET\r\nX-Forwarded-Uri: /\r\n\
+             Authorization: {authorization}\r\n\r\n"
+        );
+        asked.write_all(request.as_bytes()).unwrap();
+        let mut answer = String::new();
+        asked.read_to_string(&mut answer).unwrap();
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{authorization}: {answer}");
+    }
+
+    let pid = rustix::process::Pid::from_child(&server);
+    rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+    assert_eq!(server.wait().unwrap().code(), Some(0));
+}
