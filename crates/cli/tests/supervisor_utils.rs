@@ -354,7 +354,9 @@ fn jupyter_is_left_to_a_platform_that_runs_it() {
     let output = container.again(&format!("export JUPYTER_OVERRIDE=true JUPYTER_TYPE=lab; {start}"));
     let printed = text(&output.stdout);
     assert!(printed.contains("/ /venv/main/bin/jupyter lab --allow-root"), "{printed}");
-    for option in ["--ip=127.0.0.1", "--port=18080", "--ServerApp.root_dir=/", "--ServerApp.preferred_dir=/workspace"] {
+    for option in
+        ["--ip=127.0.0.1", "--port=18080", "--ServerApp.root_dir=/", "--FileContentsManager.preferred_dir=/workspace"]
+    {
         assert!(printed.contains(option), "{printed}");
     }
 }

@@ -28,6 +28,10 @@ jupyter=${JUPYTER_BIN:-/venv/main/bin/jupyter}
 export SHELL=/bin/bash
 unset JUPYTER_TOKEN
 
+# Jupyter does not start with a preferred directory that is missing.
+preferred=()
+[[ -d ${DATA_DIRECTORY} ]] && preferred=(--FileContentsManager.preferred_dir="${DATA_DIRECTORY}")
+
 # Not held up by provisioning: a terminal is what one wants when that goes wrong.
 echo "Starting Jupyter"
 cd / || exit 1
@@ -41,5 +45,5 @@ cd / || exit 1
     --ServerApp.allow_origin='*' \
     --ServerApp.trust_xheaders=True \
     --ServerApp.root_dir=/ \
-    --ServerApp.preferred_dir="${DATA_DIRECTORY}" \
-    --IdentityProvider.token=''
+    --IdentityProvider.token='' \
+    "${preferred[@]}"
