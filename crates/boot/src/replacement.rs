@@ -1,12 +1,13 @@
 //! What takes the place of the whole sequence: `BOOT_SCRIPT`, or the image's `boot_custom.sh`.
 
 use std::ffi::OsString;
-use std::fs;
 
 use crate::env_vars;
+use crate::environment::Environment;
 use crate::error::Error;
 use crate::journal::{Journal, Outcome, Phase};
 use crate::process::{self, Wait};
+use crate::root::Root;
 use crate::script::{self, Script};
 use crate::shell;
 use crate::stage::Boot;
@@ -44,13 +45,22 @@ pub fn run(boot: &Boot<'_>, arguments: &[OsString], journal: &mut Journal) -> Op
     code
 }
 
-fn find(boot: &Boot<'_>) -> Option<(&'static str, Result<Script, Error>)> {
-    if let Some(address) = boot.env.non_empty(env_vars::BOOT_SCRIPT) {
-        return Some((env_vars::BOOT_SCRIPT, script::obtain(boot, address, KEPT)));
+/// What would replace the sequence, by name, without fetching or running anything.
+#[must_use]
+pub fn named(root: &Root, env: &Environment) -> Option<&'static str> {
+    if env.non_empty(env_vars::BOOT_SCRIPT).is_some() {
+        return Some(env_vars::BOOT_SCRIPT);
     }
-    let path = boot.root.join(CUSTOM);
-    fs::metadata(&path).ok().filter(fs::Metadata::is_file)?;
-    Some(("boot_custom.sh", Ok(Script { path, shown: CUSTOM.to_owned() })))
+    root.join(CUSTOM).is_file().then_some("boot_custom.sh")
+}
+
+fn find(boot: &Boot<'_>) -> Option<(&'static str, Result<Script, Error>)> {
+    let name = named(&boot.root, &boot.env)?;
+    let script = match boot.env.non_empty(env_vars::BOOT_SCRIPT) {
+        Some(address) => script::obtain(boot, address, KEPT),
+        None => Ok(Script { path: boot.root.join(CUSTOM), shown: CUSTOM.to_owned() }),
+    };
+    Some((name, script))
 }
 
 /// Its exit code. After a stop it has as long as Supervisor would have, and ends with its own code if it ends in time.
@@ -66,6 +76,7 @@ fn wait(boot: &Boot<'_>, script: &Script, arguments: &[OsString]) -> Result<u8, 
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
     use std::os::unix::fs::PermissionsExt;
     use std::sync::Arc;
 
@@ -73,7 +84,6 @@ mod tests {
     use crate::cancel::Cancel;
     use crate::console::Silent;
     use crate::process::SystemRunner;
-    use crate::root::Root;
 
     fn replaced(env: &[(&str, &str)], custom: Option<&str>) -> (Option<u8>, Vec<(String, Outcome)>, String) {
         let directory = tempfile::tempdir().unwrap();

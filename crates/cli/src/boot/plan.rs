@@ -2,7 +2,9 @@
 
 use std::process::ExitCode;
 
+use serde::Serialize;
 use vast_boot::plan::{self, Plan};
+use vast_boot::replacement;
 use vast_boot::root::Root;
 use vast_boot::stages::BUILT_IN;
 
@@ -11,12 +13,28 @@ use crate::report::Exit;
 pub(super) fn print(root: &Root, json: bool) -> ExitCode {
     match plan::read(root, BUILT_IN.iter().map(|stage| stage.name)) {
         Err(error) => super::fail(&error),
-        Ok(plan) if json => super::print_json(&plan),
+        Ok(plan) if json => super::print_json(&Shown { plan, replaced_by: replaced_by(root) }),
         Ok(plan) => {
             anstream::print!("{}", table(&plan));
+            if let Some(name) = replaced_by(root) {
+                println!("{name} replaces all of this");
+            }
             Exit::Success.into()
         }
     }
+}
+
+/// The plan as JSON.
+#[derive(Serialize)]
+struct Shown {
+    #[serde(flatten)]
+    plan: Plan,
+    /// What takes the place of the whole sequence.
+    replaced_by: Option<&'static str>,
+}
+
+fn replaced_by(root: &Root) -> Option<&'static str> {
+    replacement::named(root, &std::env::vars_os().collect())
 }
 
 fn table(plan: &Plan) -> String {

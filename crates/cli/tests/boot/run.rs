@@ -124,6 +124,7 @@ fn a_boot_that_replaces_the_sequence_gets_the_arguments_and_its_status_counts() 
     fake.supervisor(SUPERVISOR);
     fake.stage("20-never.sh", "touch $OUT/never");
     fake.write("/opt/instance-tools/bin/boot_custom.sh", "#!/bin/sh\necho \"custom $*\" >$OUT/custom; exit 6\n");
+    assert!(text(&fake.run(&["plan"]).stdout).ends_with("boot_custom.sh replaces all of this\n"));
     assert_eq!(fake.run(&["--sync-home", "x"]).status.code(), Some(6));
     assert_eq!(fake.read_out("custom"), "custom --sync-home x\n");
     assert!(!fake.out("never").exists());
