@@ -82,7 +82,7 @@ pub(super) fn run(args: &Args) -> Result<Exit, Error> {
     }
     let transports = session::transports(&env, args.insecure);
     let progress: Arc<dyn Progress> = Arc::new(Lines);
-    let runner: Arc<dyn Runner> = Arc::new(System);
+    let runner: Arc<dyn Runner> = Arc::new(System::default());
     session::block_on(async {
         // A destination that cannot be written to is found before the work is done, not after.
         let sink = open_sink(&args.to, &transports).await?;

@@ -256,8 +256,9 @@ fn step_number(line: &str) -> Option<usize> {
 }
 
 impl Drop for Buildah<'_> {
-    /// Unmounts what an aborted command left, so that the directory can be removed.
+    /// Ends what an interrupted build left running and unmounts what that left, so that the directory can be removed.
     fn drop(&mut self) {
+        self.runner.end_all();
         let Ok(mounts) = fs::read_to_string("/proc/self/mountinfo") else { return };
         let place = |line: &str| line.split(' ').nth(4).map(PathBuf::from);
         let mut ours: Vec<PathBuf> =
@@ -275,22 +276,17 @@ impl Drop for Buildah<'_> {
 /// Shell forms are written out with the stage's shell: the format that buildah stores has no place for one. Here-documents
 /// are part of the shell's text, as `BuildKit` passes them, so versions that do not know them do as well.
 fn dockerfile_of(identity: &str, state: &State<'_>, instructions: &[Located<Instruction>], escape: char) -> String {
-    let mut text = format!("# escape={escape}\nFROM {identity}\n");
-    for (name, _) in state.scope.arguments() {
-        text += &format!("ARG {name}\n");
-    }
-    for instruction in instructions {
-        match &instruction.value {
-            Instruction::Run(run) => text += &written_out(run, state.config.shell()),
-            _ => text += &instruction.text,
-        }
-        text.push('\n');
-    }
-    text
+    let mut lines = vec![format!("# escape={escape}"), format!("FROM {identity}")];
+    lines.extend(state.scope.arguments().map(|(name, _)| format!("ARG {name}")));
+    lines.extend(instructions.iter().map(|instruction| match &instruction.value {
+        Instruction::Run(run) => written_out(run, state.config.shell()),
+        _ => instruction.text.clone(),
+    }));
+    lines.join("\n") + "\n"
 }
 
 fn written_out(run: &Run, mut shell: Vec<String>) -> String {
-    let flags: String = run.flags.iter().map(|flag| format!("{flag} ")).collect();
+    let flags = run.flags.iter().flat_map(|flag| [flag.as_str(), " "]).collect::<String>();
     let script = match (run.script(), &run.command) {
         (_, Command::Exec(words)) => return format!("RUN {flags}{}", json(words)),
         (Some(script), _) => script.to_owned(),

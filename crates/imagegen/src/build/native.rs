@@ -115,13 +115,13 @@ impl Native<'_> {
         for instruction in instructions {
             context.progress.step(&instruction.text);
         }
-        let state = State {
+        let before = State {
             platform: &stage.platform,
             config: &stage.config,
             layers: &stage.stack.layers,
             scope: &stage.scope,
         };
-        let layers = processes.run(context, &state, instructions).await?;
+        let layers = processes.run(context, &before, instructions).await?;
         let made = layers.len();
         for layer in layers {
             let pushed = stage.stack.push_foreign(StackLayer::built(layer)).await;

@@ -1,9 +1,14 @@
 //! Running other programs: one small seam, so that a build can be tested without them.
 
 use std::ffi::{OsStr, OsString};
-use std::io::{self, BufRead as _, BufReader};
+use std::io::{self, BufRead, BufReader};
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal};
 
 /// A program and its arguments, passed as they are: no shell reads them.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,11 +57,22 @@ pub trait Runner: Send + Sync {
     /// # Errors
     /// A program that cannot be started, or output that cannot be read.
     fn run(&self, invocation: &Invocation, line: &mut dyn FnMut(&str)) -> io::Result<bool>;
+
+    /// Ends the programs that still run, because nobody waits for them any more; returns when they have ended, or after a
+    /// while.
+    fn end_all(&self) {}
 }
 
-/// Runs programs of this machine, without input.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct System;
+/// How long programs get to end by themselves.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// Runs programs of this machine, without input, each in a process group of its own: whoever interrupts this program
+/// interrupts it alone, and it ends the others in good order.
+#[derive(Debug, Default)]
+pub struct System {
+    running: Mutex<Vec<Arc<Mutex<Child>>>>,
+    ended: Condvar,
+}
 
 impl Runner for System {
     fn run(&self, invocation: &Invocation, line: &mut dyn FnMut(&str)) -> io::Result<bool> {
@@ -66,17 +82,47 @@ impl Runner for System {
         if let Some(directory) = &invocation.directory {
             command.current_dir(directory);
         }
-        let mut child = command.spawn()?;
+        command.process_group(0);
+        let child = Arc::new(Mutex::new(command.spawn()?));
+        lock(&self.running).push(Arc::clone(&child));
         // The command holds the pipe's writing ends; without them the output ends when the program does.
         drop(command);
-        let mut reader = BufReader::new(reader);
-        let mut bytes = Vec::new();
-        while reader.read_until(b'\n', &mut bytes)? > 0 {
-            line(String::from_utf8_lossy(&bytes).trim_end_matches(['\n', '\r']));
-            bytes.clear();
-        }
-        Ok(child.wait()?.success())
+        let read = lines_of(BufReader::new(reader), line);
+        let status = lock(&child).wait();
+        lock(&self.running).retain(|running| !Arc::ptr_eq(running, &child));
+        self.ended.notify_all();
+        read?;
+        Ok(status?.success())
     }
+
+    fn end_all(&self) {
+        let mut running = lock(&self.running);
+        for signal in [Signal::TERM, Signal::KILL] {
+            for child in running.iter() {
+                // Held by whoever is reaping it at this moment; then it has ended.
+                let Ok(child) = child.try_lock() else { continue };
+                // It was not waited for, so its group is still its own; one that is gone needs no signal.
+                let _ = rustix::process::kill_process_group(Pid::from_child(&child), signal);
+            }
+            let some_run = |running: &mut Vec<_>| !running.is_empty();
+            let waited = self.ended.wait_timeout_while(running, GRACE, some_run);
+            running = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+}
+
+fn lines_of(mut reader: impl BufRead, line: &mut dyn FnMut(&str)) -> io::Result<()> {
+    let mut bytes = Vec::new();
+    while reader.read_until(b'\n', &mut bytes)? > 0 {
+        line(String::from_utf8_lossy(&bytes).trim_end_matches(['\n', '\r']));
+        bytes.clear();
+    }
+    Ok(())
+}
+
+/// A lock that a panicking thread left is as good as any: what it guards is valid at every moment.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Another program that did not do its part of a build.
@@ -137,11 +183,28 @@ mod tests {
     fn output_and_errors_come_line_by_line_and_the_outcome_at_the_end() {
         let mut lines = Vec::new();
         let invocation = Invocation::new("sh").arg("-c").arg("echo one; echo two >&2; printf 'three \\377'; exit 3");
-        let succeeded = System.run(&invocation, &mut |line| lines.push(line.to_owned())).unwrap();
+        let system = System::default();
+        let succeeded = system.run(&invocation, &mut |line| lines.push(line.to_owned())).unwrap();
         assert!(!succeeded);
         assert_eq!(lines, ["one", "two", "three \u{fffd}"]);
-        assert!(System.run(&Invocation::new("true"), &mut |_| {}).unwrap());
-        let missing = System.run(&Invocation::new("/no/such/program"), &mut |_| {});
+        assert!(system.run(&Invocation::new("true"), &mut |_| {}).unwrap());
+        let missing = system.run(&Invocation::new("/no/such/program"), &mut |_| {});
         assert_eq!(missing.unwrap_err().kind(), io::ErrorKind::NotFound);
+    }
+
+    #[test]
+    fn what_still_runs_is_ended_with_all_that_it_started() {
+        let system = Arc::new(System::default());
+        let (said, heard) = std::sync::mpsc::channel();
+        let runs = {
+            let system = Arc::clone(&system);
+            std::thread::spawn(move || {
+                let invocation = Invocation::new("sh").arg("-c").arg("sleep 1000 & echo ready; wait");
+                system.run(&invocation, &mut |line| said.send(line.to_owned()).unwrap())
+            })
+        };
+        assert_eq!(heard.recv().unwrap(), "ready");
+        system.end_all();
+        assert!(!runs.join().unwrap().unwrap(), "the sleep that held the pipe is gone as well");
     }
 }

@@ -44,8 +44,11 @@ impl Progress for Notes {
 impl Workplace {
     /// A folder with this Dockerfile.
     pub(crate) fn new(dockerfile: &str) -> Self {
-        let workplace =
-            Self { directory: tempfile::tempdir().unwrap(), warnings: Arc::default(), runner: Arc::new(System) };
+        let workplace = Self {
+            directory: tempfile::tempdir().unwrap(),
+            warnings: Arc::default(),
+            runner: Arc::new(System::default()),
+        };
         for folder in ["image", "work", "cache"] {
             fs::create_dir(workplace.path(folder)).unwrap();
         }
