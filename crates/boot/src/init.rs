@@ -13,7 +13,10 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::process::{Pid, Signal, WaitOptions, WaitStatus, getpid, kill_process, set_child_subreaper, wait};
+use rustix::process::{
+    Pid, Signal, WaitOptions, WaitStatus, getpid, kill_process, set_child_subreaper, set_parent_process_death_signal,
+    wait,
+};
 use signal_hook::iterator::Signals;
 use signal_hook::low_level::pipe;
 
@@ -63,11 +66,12 @@ pub fn supervise(sequence: &mut Command) -> io::Result<u8> {
     }
 }
 
-/// In the sequence: SIGTERM and SIGINT ask for the stop.
+/// In the sequence: SIGTERM and SIGINT ask for the stop, and so does the end of the process above it.
 ///
 /// # Errors
 /// When they cannot be received.
 pub fn listen(cancel: Cancel) -> io::Result<()> {
+    set_parent_process_death_signal(Some(Signal::TERM))?;
     let mut signals = Signals::new([signal_hook::consts::SIGTERM, signal_hook::consts::SIGINT])?;
     let listener = move || {
         for signal in signals.forever() {

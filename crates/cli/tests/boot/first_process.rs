@@ -120,6 +120,18 @@ fn after_a_stop_nothing_is_left_also_below_another_first_process() {
 }
 
 #[test]
+fn a_first_process_that_is_killed_takes_the_sequence_and_supervisor_with_it() {
+    let fake = Fake::new();
+    fake.supervisor(SUPERVISOR);
+    let started = up(&fake, false);
+    let sequence = children(started.pid())[0].as_raw_pid().to_string();
+    kill_process(started.pid(), Signal::KILL).unwrap();
+    assert_eq!(started.end().0, Some(-9));
+    wait_until("the sequence is gone", || !runs(&sequence));
+    assert_eq!(fake.read_out("stopped"), "stopped\n");
+}
+
+#[test]
 fn a_supervisor_that_ignores_the_stop_is_killed_in_time() {
     let fake = Fake::new();
     fake.supervisor("#!/bin/sh\ntrap '' TERM INT\ntouch $OUT/ready\nwhile :; do sleep 0.02; done\n");

@@ -16,6 +16,9 @@ pub(crate) const VAST_BOOT: &str = env!("CARGO_BIN_EXE_vast-boot");
 /// Only for a test that hangs: far beyond what anything here takes on a busy machine.
 const PATIENCE: Duration = Duration::from_mins(2);
 
+/// What a container runtime grants before it kills.
+const STOP_PATIENCE: Duration = Duration::from_secs(10);
+
 /// A Supervisor that says when it is ready, and ends well on SIGTERM.
 pub(crate) const SUPERVISOR: &str = "#!/bin/sh\ntrap 'echo stopped >\"$OUT/stopped\"; exit 0' TERM INT\ntouch \"$OUT/ready\"\nwhile :; do sleep 0.02; done\n";
 
@@ -154,10 +157,16 @@ impl Started {
 
 impl Drop for Started {
     fn drop(&mut self) {
-        if let Ok(None) = self.child.try_wait() {
-            let _ = kill_process(self.pid(), Signal::TERM);
-            let _ = self.child.kill();
-            let _ = self.child.wait();
+        // A stop, as a container runtime asks for it, so that what runs below goes too.
+        for pid in children(self.pid()).into_iter().chain([self.pid()]) {
+            let _ = kill_process(pid, Signal::TERM);
+        }
+        let deadline = Instant::now() + STOP_PATIENCE;
+        while let Ok(None) = self.child.try_wait() {
+            if Instant::now() >= deadline {
+                let _ = self.child.kill();
+            }
+            std::thread::sleep(Duration::from_millis(5));
         }
     }
 }
