@@ -28,7 +28,7 @@ use crate::report::Exit;
 pub(super) struct Args {
     /// The image's folder: Dockerfile, ROOT/, image.toml.
     folder: PathBuf,
-    /// Where the image goes: docker://host/repo:tag, oci:DIR[:tag], oci-archive:FILE; a bare host/repo:tag is docker://.
+    /// Where the image goes: `docker://host/repo:tag`, `oci:DIR[:tag]`, `oci-archive:FILE`; a bare `host/repo:tag` is a registry.
     #[arg(long, value_name = "REF")]
     to: Reference,
     /// The Dockerfile, if not FOLDER/Dockerfile.
@@ -55,10 +55,10 @@ pub(super) struct Args {
     /// The version of what the image packages. [default: the value of the folder's ref-arg]
     #[arg(long, value_name = "VERSION")]
     image_version: Option<String>,
-    /// The commit that the folder is from. [default: $GITHUB_SHA]
+    /// The commit that the folder is from. [default: `$GITHUB_SHA`]
     #[arg(long, value_name = "COMMIT")]
     revision: Option<String>,
-    /// Where indexes of base layers are kept. [default: $XDG_CACHE_HOME/vast-imagegen]
+    /// Where indexes of base layers are kept. [default: `$XDG_CACHE_HOME/vast-imagegen`]
     #[arg(long, value_name = "DIR")]
     cache_dir: Option<PathBuf>,
     /// Speak plain HTTP to every registry, not to this machine's alone.
@@ -75,9 +75,9 @@ pub(super) struct Args {
 /// Builds and publishes.
 pub(super) fn run(args: &Args) -> Result<Exit, Error> {
     let env = session::environment();
-    let build = Build::plan(options(args, &env)?)?;
+    let job = Build::plan(options(args, &env)?)?;
     if args.dry_run {
-        print_plan(args, &build);
+        print_plan(args, &job);
         return Ok(Exit::Success);
     }
     let transports = session::transports(&env, args.insecure);
@@ -86,9 +86,9 @@ pub(super) fn run(args: &Args) -> Result<Exit, Error> {
     session::block_on(async {
         // A destination that cannot be written to is found before the work is done, not after.
         let sink = open_sink(&args.to, &transports).await?;
-        let built = build.run(&transports, &runner, &progress).await?;
+        let built = job.run(&transports, &runner, &progress).await?;
         publish(&built.publication(), &*sink, publish::DEFAULT_PARALLEL, &Lines).await?;
-        print_result(args, &build, &built);
+        print_result(args, &job, &built);
         Ok(Exit::Success)
     })
 }
@@ -189,7 +189,7 @@ fn print_plan(args: &Args, build: &Build) {
     println!("publish: {}", args.to);
 }
 
-fn print_result(args: &Args, build: &Build, built: &Built) {
+fn print_result(args: &Args, job: &Build, built: &Built) {
     let reference = args.to.pinned(built.digest()).to_string();
     if !args.json {
         println!("{reference}");
@@ -208,7 +208,7 @@ fn print_result(args: &Args, build: &Build, built: &Built) {
         json!({
             "reference": reference,
             "digest": built.digest().to_string(),
-            "engine": build.engine().to_string(),
+            "engine": job.engine().to_string(),
             "images": images,
         })
     );
