@@ -39,7 +39,7 @@ use links::Links;
 use notes::Notes;
 use scratch::Scratch;
 use survey::Size;
-use walk::{Node, walk};
+use walk::{Node, Worker, walk};
 
 /// A name in an open directory. The path is for messages.
 #[derive(Debug, Clone, Copy)]
@@ -157,7 +157,7 @@ pub(crate) fn transfer(
     let name = c_name(to.name);
     let spot = Spot { directory: to.directory, name: &name, path: Path::new("") };
     let Some(directory) = source.directory else {
-        copier.copy_entry(from.directory, &c_name(from.name), source.stat.kind(), spot, &mut Vec::new())?;
+        copier.copy_entry(from.directory, &c_name(from.name), source.stat.kind(), spot, &mut Worker::alone())?;
         let done = copier.into_copied();
         flush_entry(to)?;
         return Ok(done);

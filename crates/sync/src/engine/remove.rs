@@ -8,7 +8,7 @@ use rustix::fs::{AtFlags, FileType, Mode, OFlags, openat, unlinkat};
 use rustix::io::Errno;
 
 use super::crew::Crew;
-use super::walk::{Node, Visitor, walk};
+use super::walk::{Node, Visitor, Worker, walk};
 use crate::volume::kind::Kind;
 use crate::{Error, fault};
 
@@ -55,7 +55,7 @@ impl Visitor for Remover<'_> {
         Ok(Some(()))
     }
 
-    fn entry(&self, directory: &Node<()>, name: &CStr, _kind: FileType, _buffer: &mut Vec<u8>) -> Result<(), Error> {
+    fn entry(&self, directory: &Node<()>, name: &CStr, _kind: FileType, _worker: &mut Worker<'_>) -> Result<(), Error> {
         match unlinkat(&directory.fd, name, AtFlags::empty()) {
             Ok(()) | Err(Errno::NOENT) => Ok(()),
             Err(errno) => Err(Error::io("remove", self.path.join(directory.path_to(name)), errno)),

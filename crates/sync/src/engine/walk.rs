@@ -43,17 +43,38 @@ pub(crate) trait Visitor: Sync {
     /// The walk is about to enter a directory, opened as `fd`. `None`: it does not.
     fn enter(&self, parent: &Node<Self::State>, name: &CStr, fd: &OwnedFd) -> Result<Option<Self::State>, Error>;
 
-    /// An entry that is no directory. `buffer` belongs to the worker and has whatever the last visit left in it.
+    /// An entry that is no directory.
     fn entry(
         &self,
         directory: &Node<Self::State>,
         name: &CStr,
         kind: FileType,
-        buffer: &mut Vec<u8>,
+        worker: &mut Worker<'_>,
     ) -> Result<(), Error>;
 
     /// All entries of the directory, and everything below, were visited.
     fn leave(&self, directory: &Node<Self::State>) -> Result<(), Error>;
+}
+
+/// What a worker brings to a visit.
+pub(crate) struct Worker<'a> {
+    /// Has whatever the last visit left in it.
+    pub(crate) buffer: Vec<u8>,
+    stopped: &'a AtomicBool,
+}
+
+impl Worker<'_> {
+    /// One who works alone, outside a walk.
+    pub(crate) fn alone() -> Self {
+        static NEVER: AtomicBool = AtomicBool::new(false);
+        Self { buffer: Vec::new(), stopped: &NEVER }
+    }
+
+    /// Whether the walk has failed elsewhere, so that a long visit may as well be abandoned. What it returns is not looked
+    /// at any more.
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.stopped.load(Ordering::Relaxed)
+    }
 }
 
 /// A directory that the walk is in.
@@ -137,10 +158,10 @@ pub(crate) fn walk<V: Visitor>(root: Node<V::State>, path: &Path, crew: &Crew, v
         failure: Mutex::new(None),
     };
     thread::scope(|scope| {
-        let mut buffer = Vec::new();
-        let first = walk.read(scope, &Arc::new(root), &mut buffer);
+        let mut worker = walk.worker();
+        let first = walk.read(scope, &Arc::new(root), &mut worker);
         walk.note(first);
-        walk.work(scope, buffer);
+        walk.work(scope, worker);
     });
     match walk.failure.into_inner().unwrap_or_else(PoisonError::into_inner) {
         Some(error) => Err(error),
@@ -150,15 +171,15 @@ pub(crate) fn walk<V: Visitor>(root: Node<V::State>, path: &Path, crew: &Crew, v
 
 impl<'env, V: Visitor> Walk<'env, V> {
     /// One worker's life: jobs until there are none and nobody can make new ones.
-    fn work<'scope>(&'scope self, scope: &'scope Scope<'scope, 'env>, mut buffer: Vec<u8>)
+    fn work<'scope>(&'scope self, scope: &'scope Scope<'scope, 'env>, mut worker: Worker<'scope>)
     where
         'env: 'scope,
     {
         let _bell = PanicBell(self);
         while let Some(job) = self.next() {
             let done = match job {
-                Job::Enter { parent, name } => self.enter(scope, &parent, name, &mut buffer),
-                Job::Entries { directory, entries } => self.visit(scope, &directory, entries, &mut buffer),
+                Job::Enter { parent, name } => self.enter(scope, &parent, name, &mut worker),
+                Job::Entries { directory, entries } => self.visit(scope, &directory, entries, &mut worker),
             };
             self.note(done);
         }
@@ -198,9 +219,9 @@ impl<'env, V: Visitor> Walk<'env, V> {
         if queue.idle > 0 {
             self.wake.notify_one();
         } else if queue.workers < self.crew.limit() {
-            let worker = thread::Builder::new().name("vast-sync".to_owned()).stack_size(STACK_BYTES);
+            let thread = thread::Builder::new().name("vast-sync".to_owned()).stack_size(STACK_BYTES);
             // A machine that is out of threads is no reason to fail: those who are there do the work.
-            if worker.spawn_scoped(scope, move || self.work(scope, Vec::new())).is_ok() {
+            if thread.spawn_scoped(scope, move || self.work(scope, self.worker())).is_ok() {
                 queue.workers += 1;
             }
         }
@@ -213,7 +234,7 @@ impl<'env, V: Visitor> Walk<'env, V> {
         scope: &'scope Scope<'scope, 'env>,
         parent: &Arc<Node<V::State>>,
         name: CString,
-        buffer: &mut Vec<u8>,
+        worker: &mut Worker<'_>,
     ) -> Result<(), Error>
     where
         'env: 'scope,
@@ -228,7 +249,7 @@ impl<'env, V: Visitor> Walk<'env, V> {
             Some(state) => {
                 let parent = Some(Arc::clone(parent));
                 let node = Node { fd, state, name, parent, unfinished: AtomicUsize::new(1) };
-                self.read(scope, &Arc::new(node), buffer)
+                self.read(scope, &Arc::new(node), worker)
             }
         }
     }
@@ -238,7 +259,7 @@ impl<'env, V: Visitor> Walk<'env, V> {
         &'scope self,
         scope: &'scope Scope<'scope, 'env>,
         directory: &Arc<Node<V::State>>,
-        buffer: &mut Vec<u8>,
+        worker: &mut Worker<'_>,
     ) -> Result<(), Error>
     where
         'env: 'scope,
@@ -268,7 +289,7 @@ impl<'env, V: Visitor> Walk<'env, V> {
                 directory.share();
                 let job = Job::Enter { parent: Arc::clone(directory), name };
                 if let Err(Job::Enter { parent, name }) = self.offer(scope, job) {
-                    self.enter(scope, &parent, name, buffer)?;
+                    self.enter(scope, &parent, name, worker)?;
                 }
                 continue;
             }
@@ -277,13 +298,13 @@ impl<'env, V: Visitor> Walk<'env, V> {
                 directory.share();
                 let job = Job::Entries { directory: Arc::clone(directory), entries: std::mem::take(&mut entries) };
                 if let Err(Job::Entries { directory, entries }) = self.offer(scope, job) {
-                    self.visit(scope, &directory, entries, buffer)?;
+                    self.visit(scope, &directory, entries, worker)?;
                 }
             }
         }
         // The listing is read: what it took is free before the rest of the work, which may go deep.
         drop(listing);
-        self.visit(scope, directory, entries, buffer)
+        self.visit(scope, directory, entries, worker)
     }
 
     /// Visits entries, and hands half of those left to whoever has nothing to do.
@@ -292,7 +313,7 @@ impl<'env, V: Visitor> Walk<'env, V> {
         scope: &'scope Scope<'scope, 'env>,
         directory: &Arc<Node<V::State>>,
         mut entries: Vec<(CString, FileType)>,
-        buffer: &mut Vec<u8>,
+        worker: &mut Worker<'_>,
     ) -> Result<(), Error>
     where
         'env: 'scope,
@@ -310,7 +331,7 @@ impl<'env, V: Visitor> Walk<'env, V> {
                     directory.unfinished.fetch_sub(1, Ordering::AcqRel);
                 }
             }
-            self.visitor.entry(directory, &name, kind, buffer)?;
+            self.visitor.entry(directory, &name, kind, worker)?;
         }
         self.finish(Arc::clone(directory))
     }
@@ -325,6 +346,10 @@ impl<'env, V: Visitor> Walk<'env, V> {
             }
         }
         Ok(())
+    }
+
+    fn worker(&self) -> Worker<'_> {
+        Worker { buffer: Vec::new(), stopped: &self.stopped }
     }
 
     fn lock(&self) -> MutexGuard<'_, Queue<V::State>> {
