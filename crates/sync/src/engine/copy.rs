@@ -12,6 +12,7 @@ use rustix::fs::{
 use rustix::io::Errno;
 
 use super::content::{Channel, Failure};
+use super::crew::Crew;
 use super::facts::Facts;
 use super::links::{Links, Named, Target};
 use super::metadata::{self, Object};
@@ -44,6 +45,7 @@ pub(crate) struct Copier<'a> {
     /// The root of the target, if it is a directory.
     pub(crate) root: Option<BorrowedFd<'a>>,
     pub(crate) progress: &'a dyn Progress,
+    pub(crate) crew: &'a Crew,
     pub(crate) notes: &'a Notes<'a>,
     pub(crate) scratch: &'a Scratch<'a>,
     pub(crate) size: Size,
@@ -223,6 +225,7 @@ impl Copier<'_> {
         if let Object::Open(source) = from {
             let advance = |bytes| {
                 self.done_bytes.fetch_add(bytes, Ordering::Relaxed);
+                self.crew.moved(bytes);
                 self.progress.advance(bytes, 0);
             };
             self.channel.fill(source, stat, file, worker, &advance).map_err(|failure| match failure {

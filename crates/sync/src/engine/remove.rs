@@ -9,7 +9,6 @@ use rustix::io::Errno;
 
 use super::crew::Crew;
 use super::walk::{Node, Visitor, Worker, walk};
-use crate::volume::kind::Kind;
 use crate::{Error, fault};
 
 /// How often a directory that was not empty in the end is gone through again. Some filesystems leave entries out of a
@@ -19,7 +18,7 @@ const ROUNDS: u32 = 8;
 /// Removes what has the name in that directory, whatever it is. That nothing has it is no error.
 pub(crate) fn tree(directory: BorrowedFd<'_>, name: &OsStr, path: &Path) -> Result<(), Error> {
     let failed = |errno| Error::io("remove", path, errno);
-    let crew = Crew::for_kind(Kind::of(directory));
+    let crew = Crew::new();
     for _ in 0..ROUNDS {
         match fault::call("sweep.unlink", || unlinkat(directory, name, AtFlags::empty())) {
             Ok(()) | Err(Errno::NOENT) => return Ok(()),

@@ -33,17 +33,11 @@ pub struct Size {
 }
 
 /// Counts what is at a place already looked at: `stat` is its own, `fd` the directory itself if it is one.
-pub(crate) fn survey(
-    stat: &Stat,
-    fd: Option<OwnedFd>,
-    path: &Path,
-    block_bytes: u64,
-    crew: &Crew,
-) -> Result<Size, Error> {
+pub(crate) fn survey(stat: &Stat, fd: Option<OwnedFd>, path: &Path, block_bytes: u64) -> Result<Size, Error> {
     let counter = Counter::new(path, block_bytes);
     counter.count(stat);
     if let Some(fd) = fd {
-        walk(Node::root(fd, ()), path, crew, &counter)?;
+        walk(Node::root(fd, ()), path, &Crew::new(), &counter)?;
     }
     Ok(counter.size())
 }

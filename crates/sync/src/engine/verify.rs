@@ -16,7 +16,7 @@ use super::notes::{Lack, Notes};
 use super::walk::{Node, Visitor, Worker, walk};
 use super::{DIRECTORY, Opened, Place, c_name};
 use crate::Error;
-use crate::volume::{kind::Kind, listing};
+use crate::volume::listing;
 
 /// How many differences are told apart; more are only counted.
 const TOLD_MOST: usize = 100;
@@ -72,8 +72,7 @@ pub(crate) fn compare(
             let target = openat(to.directory, to.name, DIRECTORY, Mode::empty());
             match target {
                 Ok(target) => {
-                    let crew = Crew::for_kind(Kind::of(to.directory));
-                    walk(Node::root(directory, target), from.path, &crew, &comparer)?;
+                    walk(Node::root(directory, target), from.path, &Crew::new(), &comparer)?;
                 }
                 Err(errno) => comparer.differ_or_fail(Path::new(""), errno)?,
             }
