@@ -303,7 +303,7 @@ fn an_interrupted_process_is_ended_and_leaves_nothing() {
     if !rustix::process::geteuid().is_root() {
         return;
     }
-    let bench = Bench::new("FROM scratch\nCOPY shell /\nRUN echo has begun; while :; do read x < /fifo; done\n");
+    let bench = Bench::new("FROM scratch\nCOPY shell /\nRUN echo has begun; sleep 1000\n");
     let root = bench.path("image/shell");
     let copy = |from: &Path| {
         let to = root.join(from.strip_prefix("/").unwrap());
@@ -311,6 +311,7 @@ fn an_interrupted_process_is_ended_and_leaves_nothing() {
         fs::copy(from, to).unwrap();
     };
     copy(Path::new("/bin/sh"));
+    copy(Path::new("/bin/sleep"));
     let linked = Command::new("ldd").arg("/bin/sh").output().unwrap();
     text(&linked.stdout).split_whitespace().filter(|word| word.starts_with('/')).for_each(|word| copy(Path::new(word)));
     let to = bench.registry.reference("team/app:v1");

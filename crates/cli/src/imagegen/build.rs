@@ -13,14 +13,13 @@ use vast_imagegen::build::{
 use vast_imagegen::definition::Definition;
 use vast_imagegen::env_vars;
 use vast_imagegen::layer::Compression;
-use vast_imagegen::manifest::digest_of;
 use vast_imagegen::platform::Platform;
-use vast_imagegen::publish::{self, Event, publish};
+use vast_imagegen::publish::publish;
 use vast_imagegen::reference::Reference;
-use vast_imagegen::sink::Placed;
 use vast_imagegen::transport::open_sink;
 
-use super::session;
+use super::transport::TransportArgs;
+use super::{progress, session};
 use crate::report::Exit;
 
 /// The command line.
@@ -28,7 +27,7 @@ use crate::report::Exit;
 pub(super) struct Args {
     /// The image's folder: Dockerfile, ROOT/, image.toml.
     folder: PathBuf,
-    /// Where the image goes: `docker://host/repo:tag`, `oci:DIR[:tag]`, `oci-archive:FILE`; a bare `host/repo:tag` is a registry.
+    /// Where the image goes: `docker://host/repo:tag` (or bare), `oci:DIR[:tag]` or `oci-archive:FILE`.
     #[arg(long, value_name = "REF")]
     to: Reference,
     /// The Dockerfile, if not FOLDER/Dockerfile.
@@ -61,9 +60,8 @@ pub(super) struct Args {
     /// Where indexes of base layers are kept. [default: `$XDG_CACHE_HOME/vast-imagegen`]
     #[arg(long, value_name = "DIR")]
     cache_dir: Option<PathBuf>,
-    /// Speak plain HTTP to every registry, not to this machine's alone.
-    #[arg(long)]
-    insecure: bool,
+    #[command(flatten)]
+    transport: TransportArgs,
     /// Print what was built as JSON.
     #[arg(long)]
     json: bool,
@@ -75,20 +73,20 @@ pub(super) struct Args {
 /// Builds and publishes.
 pub(super) fn run(args: &Args) -> Result<Exit, Error> {
     let env = session::environment();
-    let job = Build::plan(options(args, &env)?)?;
+    let planned = Build::plan(options(args, &env)?)?;
     if args.dry_run {
-        print_plan(args, &job);
+        print_plan(args, &planned);
         return Ok(Exit::Success);
     }
-    let transports = session::transports(&env, args.insecure);
-    let progress: Arc<dyn Progress> = Arc::new(Lines);
+    let transports = args.transport.options(&env);
+    let watch: Arc<dyn Progress> = Arc::new(Lines);
     let runner: Arc<dyn Runner> = Arc::new(System::default());
     session::block_on(async {
         // A destination that cannot be written to is found before the work is done, not after.
         let sink = open_sink(&args.to, &transports).await?;
-        let built = job.run(&transports, &runner, &progress).await?;
-        publish(&built.publication(), &*sink, publish::DEFAULT_PARALLEL, &Lines).await?;
-        print_result(args, &job, &built);
+        let built = planned.run(&transports, &runner, &watch).await?;
+        publish(&built.publication(), &*sink, args.transport.parallel(), &*progress::progress()).await?;
+        print_result(args, planned.engine(), &built);
         Ok(Exit::Success)
     })
 }
@@ -189,7 +187,7 @@ fn print_plan(args: &Args, build: &Build) {
     println!("publish: {}", args.to);
 }
 
-fn print_result(args: &Args, job: &Build, built: &Built) {
+fn print_result(args: &Args, engine: Engine, built: &Built) {
     let reference = args.to.pinned(built.digest()).to_string();
     if !args.json {
         println!("{reference}");
@@ -208,7 +206,7 @@ fn print_result(args: &Args, job: &Build, built: &Built) {
         json!({
             "reference": reference,
             "digest": built.digest().to_string(),
-            "engine": job.engine().to_string(),
+            "engine": engine.to_string(),
             "images": images,
         })
     );
@@ -228,19 +226,5 @@ impl Progress for Lines {
 
     fn output(&self, line: &str) {
         eprintln!("  {line}");
-    }
-}
-
-impl publish::Progress for Lines {
-    fn blob(&self, descriptor: &oci_spec::image::Descriptor, event: Event) {
-        let Event::Done(placed) = event else { return };
-        let what = match placed {
-            Placed::Present => "present",
-            Placed::Mounted => "mounted",
-            Placed::Written => "written",
-        };
-        let digest =
-            digest_of(descriptor, "").map_or_else(|_| descriptor.digest().to_string(), |digest| digest.short());
-        eprintln!("blob {digest} {what} ({} bytes)", descriptor.size());
     }
 }

@@ -1,23 +1,16 @@
-//! What every command that speaks to registries shares: the environment, one client, and an end on interruption.
+//! What every command that speaks to registries shares: the environment, and an end on interruption.
 
 use std::collections::BTreeMap;
 use std::future::Future;
 
 use tokio::signal::unix::{SignalKind, signal};
 use vast_imagegen::Error;
-use vast_imagegen::registry::{Client, Settings};
-use vast_imagegen::transport::TransportOptions;
 
 /// The environment, without variables that are not text.
 pub(super) fn environment() -> BTreeMap<String, String> {
     std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
         .collect()
-}
-
-/// The transports as the environment configures them.
-pub(super) fn transports(env: &BTreeMap<String, String>, insecure: bool) -> TransportOptions {
-    TransportOptions::new(Client::new(Settings { insecure, ..Settings::from_env(env) }))
 }
 
 /// Runs `work` to its end, or until SIGINT or SIGTERM: then it is dropped, and with it its temporary files.

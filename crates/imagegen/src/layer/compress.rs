@@ -6,8 +6,9 @@ use std::str::FromStr;
 
 use super::gzip::ParallelGzip;
 
-/// zlib's default, as `docker`, `buildah` and `pigz` use.
-const GZIP_LEVEL: u32 = 6;
+/// The level at which zlib-rs makes what zlib, and so `gzip` and `pigz`, make at their default of 6: its own 6 is faster but
+/// 2.7 % larger, its 7 within 2 % (1.1 GB of libraries and Python), its 8 twice as slow.
+const GZIP_LEVEL: u32 = 7;
 /// zstd's default.
 const ZSTD_LEVEL: i32 = 3;
 /// Input per zstd job. Fixed, so that the frame does not depend on the machine; small, so that memory stays bounded.

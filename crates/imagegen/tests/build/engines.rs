@@ -129,8 +129,8 @@ fn processes_run_between_native_instructions() {
          RUN set -euo pipefail && env-hash > /.env_hash\n",
     ))
     .file("f", "f");
-    let build_as = |name: &str| workplace.build_as(name, |options| options.engine = Engine::Auto).unwrap();
-    let built = build_as("result");
+    let make = |name: &str| workplace.build_as(name, |options| options.engine = Engine::Auto).unwrap();
+    let built = make("result");
     let listing = built.listing();
     assert_eq!(listing["/etc/made"], "644 0:0 file \"hello world\\n\"");
     assert_eq!(listing["/etc/document"], "644 0:0 file \"hello world\\n\"");
@@ -145,7 +145,7 @@ fn processes_run_between_native_instructions() {
     let history = config["history"].as_array().unwrap();
     let layers = history.iter().filter(|line| line["empty_layer"] != true).count();
     assert_eq!(layers, built.image().manifest.layers().len());
-    assert_eq!(build_as("again").digest, built.digest, "deterministic commands give one digest");
+    assert_eq!(make("again").digest, built.digest, "deterministic commands give one digest");
 }
 
 #[test]

@@ -8,7 +8,7 @@ use vast_imagegen::layer::Compression;
 use super::support::Workplace;
 
 fn workplace() -> Workplace {
-    let big: String = (0..200_000).map(|number| number.to_string()).collect::<Vec<_>>().join("\n");
+    let big = (0..200_000).map(|number: u32| number.to_string()).collect::<Vec<_>>().join("\n");
     Workplace::new("FROM scratch\nCOPY ./ROOT /\nWORKDIR /opt/app\nRUN env-hash > /.env_hash\nCMD [\"/x\"]\n")
         .file("ROOT/etc/b", "b")
         .file("ROOT/etc/a", "a")
