@@ -8,7 +8,7 @@ use std::process::{Command, Output};
 
 use tempfile::TempDir;
 use vast_testkit::image::ImageBuilder;
-use vast_testkit::registry::Registry;
+use vast_testkit::registry::{Access, Behaviour, Fault, Kind, Registry};
 
 /// A folder to build, a registry to publish to, and places of the binary's own for everything else.
 struct Bench {
@@ -166,18 +166,73 @@ fn bad_input_is_one_message_with_its_place_and_leaves_nothing() {
 }
 
 #[test]
-fn a_base_that_does_not_exist_is_named_with_its_reference() {
+fn a_base_that_cannot_be_had_is_one_message_with_its_line_and_reference() {
+    let bases = Registry::start();
+    bases.push("team/base", "arm", &ImageBuilder::new().platform("linux/arm64").file("a", b"1").build());
+    bases.push("team/base", "cut", &ImageBuilder::new().file("a", b"1").build());
+    bases.fault(Fault::new("GET", "/manifests/cut", Kind::Cut));
+    let gone = Registry::start().reference("team/base:v1");
+    let access = Access::Basic { user: "user".to_owned(), password: "secret".to_owned() };
+    let private = Registry::start_with(Behaviour { access, ..Behaviour::default() });
+    let digest = format!("team/base@sha256:{}", "0".repeat(64));
+    for (base, expected) in [
+        (bases.reference("team/base:v9"), "no tag v9"),
+        (bases.reference(&digest), "no manifest"),
+        (bases.reference("team/base:arm"), "linux/arm64"),
+        (bases.reference("team/base:cut"), "was cut, 2 times"),
+        (gone, "cannot be reached"),
+        (private.reference("team/base:v1"), "asks for credentials"),
+    ] {
+        for engine in ["native", "buildah"] {
+            let bench = Bench::new("ARG BASE\nFROM ${BASE}\nCOPY Dockerfile /\n");
+            let argument = format!("BASE={base}");
+            let arguments = ["--build-arg", &argument, "--platform", "linux/amd64", "--attempts", "2", "--engine", engine];
+            let said = bench.refusal(&arguments);
+            let place = "vast-imagegen: image/Dockerfile:2: ";
+            assert!(said.starts_with(place) && said.contains(&base) && said.contains(expected), "{engine}: {said}");
+        }
+    }
+}
+
+#[test]
+fn a_target_that_fails_is_one_message_with_its_reference_and_has_no_tag() {
+    for kind in [Kind::Status(500), Kind::CutUpload(50), Kind::Status(403)] {
+        let bench = Bench::new("FROM scratch\nCOPY Dockerfile /\n");
+        bench.registry.fault(Fault::new("PUT", "/blobs/uploads/", kind));
+        let said = bench.refusal(&["--attempts", "2"]);
+        assert!(said.contains(&bench.registry.reference("team/app:v1")), "{said}");
+        assert_eq!(bench.registry.open_uploads(), 0);
+    }
+}
+
+#[test]
+fn a_saved_archive_is_a_base_and_a_cut_one_is_refused() {
     let bench = Bench::new("ARG BASE\nFROM ${BASE}\nCOPY Dockerfile /\n");
-    let base = bench.registry.reference("team/none:v9");
-    let said = bench.refusal(&["--build-arg", &format!("BASE={base}")]);
-    assert!(said.starts_with("vast-imagegen: image/Dockerfile:2: ") && said.contains("team/none:v9"), "{said}");
+    bench.registry.push("team/base", "v1", &ImageBuilder::new().platform("linux/amd64").file("a", b"1").build());
+    let archive = bench.path("base.tar");
+    let saved = bench
+        .command("skopeo")
+        .args(["--insecure-policy", "copy", "--quiet", "--src-tls-verify=false"])
+        .arg(format!("docker://{}", bench.registry.reference("team/base:v1")))
+        .arg(format!("docker-archive:{}:team/base:v1", archive.display()))
+        .output()
+        .unwrap();
+    assert!(saved.status.success(), "{}", text(&saved.stderr));
+    let argument = format!("BASE=docker-archive:{}", archive.display());
+    let output = bench.build(&["--build-arg", &argument, "--platform", "linux/amd64", "--json"]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let document: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(document["images"][0]["layers"].as_array().unwrap().len(), 2, "the base's and ours");
+
+    let bench = Bench::new("ARG BASE\nFROM ${BASE}\nCOPY Dockerfile /\n");
+    fs::write(bench.path("base.tar"), &fs::read(&archive).unwrap()[..1500]).unwrap();
+    let said = bench.refusal(&["--build-arg", "BASE=docker-archive:base.tar"]);
+    assert!(said.starts_with("vast-imagegen: image/Dockerfile:2: ") && said.contains("base.tar"), "{said}");
 }
 
 #[test]
 fn an_unreadable_file_is_named() {
-    if !rustix::process::geteuid().is_root() {
-        return;
-    }
+    assert!(rustix::process::geteuid().is_root(), "this test needs root");
     let bench = Bench::new("FROM scratch\nCOPY ./ROOT /\n").file("ROOT/etc/secret", "x");
     // Root reads everything: the binary runs as somebody else, who may use all but this file.
     let readable = |path: &Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
@@ -300,9 +355,7 @@ fn an_interrupted_process_is_ended_and_leaves_nothing() {
     use std::io::{BufRead as _, BufReader};
     use std::process::Stdio;
 
-    if !rustix::process::geteuid().is_root() {
-        return;
-    }
+    assert!(rustix::process::geteuid().is_root(), "this test needs root");
     let bench = Bench::new("FROM scratch\nCOPY shell /\nRUN echo has begun; sleep 1000\n");
     let root = bench.path("image/shell");
     let copy = |from: &Path| {

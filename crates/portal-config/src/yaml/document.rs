@@ -43,12 +43,12 @@ impl App {
         [Some(self.key.as_str()), self.fields.name.as_deref()].into_iter().flatten()
     }
 
-    /// Whether this, as the last application of `text`, shows that the text was once longer: a port is missing, or the last
-    /// line is not whole and a field is missing that every writer of the file writes.
+    /// Whether this, as the last application of `text`, shows that the text was once longer: the last line is not whole,
+    /// and a field is missing that every writer of the file writes. With a whole last line, an editor left the field out.
     fn is_cut_off(&self, text: &str) -> bool {
         let Fields { hostname, external_port, internal_port, open_path, name } = &self.fields;
         let lacks = |fields: &[&Option<String>]| fields.iter().any(|field| field.as_ref().is_none_or(String::is_empty));
-        lacks(&[external_port, internal_port]) || (!is_ended(text) && lacks(&[hostname, open_path, name]))
+        !is_ended(text) && lacks(&[external_port, internal_port, hostname, open_path, name])
     }
 
     pub(crate) fn to_application(&self) -> Result<Application, String> {
