@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::Command;
 
 use vast_tests::images::repository;
-use vast_tests::prepared::prepare;
+use vast_tests::prepared::{Prepared, prepare};
 use vast_tests::program;
 use vast_tests::registry::Registry;
 
@@ -18,28 +18,38 @@ fn registry_copy(prepared: &Path) -> (tempfile::TempDir, Registry) {
     (folder, registry)
 }
 
+/// Builds `hello` from `folder` under a umask, on the base in `registry`, and returns its digest.
+fn build_hello(prepared: &Prepared, registry: &Registry, folder: &Path, umask: &str, tag: &str) -> String {
+    let printed = program::output(
+        Command::new("sh")
+            .args(["-c", &format!("umask {umask}; exec \"$@\""), "sh"])
+            .arg(prepared.builder.binary("vast-imagegen"))
+            .arg("build")
+            .arg(folder)
+            .args(["--to", &format!("{}/hello:{tag}", registry.host()), "--engine", "native", "--build-arg"])
+            .arg(format!("BASE={}/base-image:bookworm", registry.host())),
+    )
+    .unwrap();
+    printed.rsplit_once('@').unwrap().1.to_owned()
+}
+
 #[test]
 fn building_again_in_another_directory_gives_the_same_digest() {
     let prepared = prepare().unwrap();
     let (_storage, registry) = registry_copy(&prepared.registry);
+    let original = repository().join("images/derivative/hello");
+    let first = build_hello(&prepared, &registry, &original, "022", "first");
+
     let elsewhere = tempfile::tempdir().unwrap();
-    program::run(Command::new("cp").arg("-r").arg(repository().join("images/derivative/hello")).arg(elsewhere.path()))
-        .unwrap();
-    let folder = elsewhere.path().join("hello");
-    // Another time stamp on every file, and another umask for the build.
-    program::run(Command::new("find").arg(&folder).args(["-exec", "touch", "-d", "2001-02-03", "{}", "+"])).unwrap();
-    let reference = format!("{}/hello:again", registry.host());
-    let built = program::output(
-        Command::new("sh")
-            .args(["-c", "umask 077; exec \"$@\"", "sh"])
-            .arg(prepared.builder.binary("vast-imagegen"))
-            .arg("build")
-            .arg(&folder)
-            .args(["--to", &reference, "--engine", "native", "--build-arg"])
-            .arg(format!("BASE={}/base-image:bookworm", registry.host())),
-    )
-    .unwrap();
-    assert!(built.ends_with(&prepared.digests[2]), "{built} is not {}", prepared.digests[2]);
+    program::run(Command::new("cp").arg("-r").arg(&original).arg(elsewhere.path())).unwrap();
+    let copy = elsewhere.path().join("hello");
+    // Another time stamp on every file.
+    program::run(Command::new("find").arg(&copy).args(["-exec", "touch", "-d", "2001-02-03", "{}", "+"])).unwrap();
+    assert_eq!(build_hello(&prepared, &registry, &copy, "077", "again"), first);
+
+    // Equal digests mean something only if another input gives another one.
+    fs::write(copy.join("ROOT/opt/workspace-internal/hello/more.txt"), "more").unwrap();
+    assert_ne!(build_hello(&prepared, &registry, &copy, "022", "other"), first);
 }
 
 #[test]

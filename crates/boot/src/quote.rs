@@ -92,10 +92,15 @@ fn quoted(quote: u8, value: &[u8], line: &mut Vec<u8>) {
 }
 
 /// `value` as a single-quoted argument of `printf %b`.
+///
+/// Bytes that are no text in UTF-8 are written as octal numbers: bash takes such a byte and an escape's backslash behind it
+/// for one character, and then misses the escape.
 fn single_quoted_escapes(value: &[u8], line: &mut Vec<u8>) {
+    let text = std::str::from_utf8(value).is_ok();
     line.push(b'\'');
     for &byte in value {
         match byte {
+            byte if !text && !byte.is_ascii() => line.extend_from_slice(format!("\\0{byte:03o}").as_bytes()),
             b'\n' => line.extend_from_slice(b"\\n"),
             b'\\' => line.extend_from_slice(b"\\\\"),
             b'\'' => line.extend_from_slice(b"'\\''"),
@@ -131,6 +136,13 @@ mod tests {
     #[test]
     fn a_value_with_newlines_stays_on_one_line() {
         assert_eq!(written("a\nPATH=/evil\n"), r"A=$(printf %b. 'a\nPATH=/evil\n'); A=${A%.}");
+    }
+
+    #[test]
+    fn bytes_that_are_no_text_are_octal_numbers_where_escapes_are_read() {
+        let line = assignment("A".as_ref(), std::os::unix::ffi::OsStrExt::from_bytes(b"\xc2\\\n"));
+        assert_eq!(String::from_utf8(line).unwrap(), r"A=$(printf %b. '\0302\\\n'); A=${A%.}");
+        assert_eq!(written("\u{e9}\n"), "A=$(printf %b. '\u{e9}\\n'); A=${A%.}");
     }
 
     #[test]

@@ -14,3 +14,8 @@ pub mod pty;
 pub mod report;
 pub mod sync;
 mod table;
+
+/// The examples of the README, compiled and run.
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+struct Readme;

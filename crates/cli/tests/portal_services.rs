@@ -97,10 +97,10 @@ fn the_token_is_the_one_that_opens() {
     assert_eq!(token(&[("OPEN_BUTTON_TOKEN", "abc"), ("WEB_PASSWORD", "def")]), "abc");
     assert_eq!(token(&[("WEB_PASSWORD", "def")]), "def");
     assert!(!root.path().join("etc").exists());
-    let made = token(&[]);
-    assert_eq!((made.len(), token(&[("WEB_PASSWORD", " ")])), (64, made));
-    let mode = fs::metadata(root.path().join("etc/vast-portal.token")).unwrap().permissions().mode();
-    assert_eq!(mode & 0o777, 0o600);
+    let generated = token(&[]);
+    assert_eq!((generated.len(), token(&[("WEB_PASSWORD", " ")])), (64, generated));
+    let bits = fs::metadata(root.path().join("etc/vast-portal.token")).unwrap().permissions().mode();
+    assert_eq!(bits & 0o777, 0o600);
 }
 
 #[test]

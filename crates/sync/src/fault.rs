@@ -1,4 +1,4 @@
-//! Points where a test kills or stops the process, or has a system call refused.
+//! Points where a test kills or stops the process, or has a system call refused or delayed.
 //!
 //! Crash safety is a claim about what is on the disk between two system calls, so it is proved by dying there. The calls
 //! that decide what others see (staging, publishing, sweeping, locking, flushing) go through [`call`]. Without the feature
@@ -24,6 +24,7 @@ mod armed {
     use std::io::Write;
     use std::sync::OnceLock;
     use std::sync::atomic::{AtomicU64, Ordering};
+    use std::time::Duration;
 
     use rustix::io::Errno;
     use rustix::process::{Signal, getpid, kill_process};
@@ -36,6 +37,7 @@ mod armed {
         KillAfter,
         StopBefore,
         Fail(Errno),
+        Delay(Duration),
     }
 
     #[derive(Debug, PartialEq)]
@@ -62,6 +64,10 @@ mod armed {
                 "kill-before" => (rest, Action::KillBefore),
                 "kill-after" => (rest, Action::KillAfter),
                 "stop-before" => (rest, Action::StopBefore),
+                "delay" => {
+                    let (rest, ms) = rest.split_once('=')?;
+                    (rest, Action::Delay(Duration::from_millis(ms.parse().ok()?)))
+                }
                 "fail" => {
                     let (rest, errno) = rest.split_once('=')?;
                     (rest, Action::Fail(Errno::from_raw_os_error(errno.parse().ok()?)))
@@ -113,6 +119,7 @@ mod armed {
                 Action::StopBefore => signal(Signal::STOP),
                 Action::KillAfter => kill_after = true,
                 Action::Fail(errno) => return Err(errno),
+                Action::Delay(time) => std::thread::sleep(time),
             }
         }
         let result = system_call();
@@ -130,11 +137,12 @@ mod armed {
         fn a_list_of_faults_is_read() {
             let fault = |action, point: &str, nth| Fault { action, point: point.to_owned(), nth };
             assert_eq!(
-                parse("kill-before:publish.rename,kill-after:*@17,fail:lock.flock=37,nonsense,fail:x=y"),
+                parse("kill-before:publish.rename,kill-after:*@17,fail:lock.flock=37,delay:*=2,nonsense,fail:x=y"),
                 [
                     fault(Action::KillBefore, "publish.rename", None),
                     fault(Action::KillAfter, "*", Some(17)),
                     fault(Action::Fail(Errno::NOLCK), "lock.flock", None),
+                    fault(Action::Delay(Duration::from_millis(2)), "*", None),
                 ]
             );
         }

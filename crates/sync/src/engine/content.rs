@@ -10,6 +10,7 @@ use rustix::fs::{SeekFrom, Stat, copy_file_range, ftruncate, ioctl_ficlone, seek
 use rustix::io::{Errno, pread, pwrite};
 
 use super::facts::Facts;
+use super::walk::Worker;
 use crate::fault;
 
 /// What is read and written at a time, in bytes. Bigger gains nothing on local disks, and each worker has one.
@@ -42,13 +43,14 @@ impl Channel {
         Self { clones: AtomicBool::new(true), ranges: AtomicBool::new(true) }
     }
 
-    /// Copies the whole content of `from`, whose facts are `stat`, into the empty file `to`.
+    /// Copies the whole content of `from`, whose facts are `stat`, into the empty file `to`. Stops where it is when the walk
+    /// has failed elsewhere.
     pub(crate) fn fill(
         &self,
         from: BorrowedFd<'_>,
         stat: &Stat,
         to: BorrowedFd<'_>,
-        buffer: &mut Vec<u8>,
+        worker: &mut Worker<'_>,
         advance: &dyn Fn(u64),
     ) -> Result<(), Failure> {
         let size = stat.bytes();
@@ -60,12 +62,12 @@ impl Channel {
             return Ok(());
         }
         if stat.allocated_bytes() >= size {
-            return self.copy(from, to, 0, size, buffer, advance);
+            return self.copy(from, to, 0, size, worker, advance);
         }
         let mut position = 0;
         while let Some((start, end)) = data_after(from, position, size)? {
             advance(start - position);
-            self.copy(from, to, start, end, buffer, advance)?;
+            self.copy(from, to, start, end, worker, advance)?;
             position = end;
         }
         if position < size {
@@ -96,11 +98,14 @@ impl Channel {
         to: BorrowedFd<'_>,
         start: u64,
         end: u64,
-        buffer: &mut Vec<u8>,
+        worker: &mut Worker<'_>,
         advance: &dyn Fn(u64),
     ) -> Result<(), Failure> {
         let mut position = start;
         while position < end && end - start > SMALL_BYTES && self.ranges.load(Ordering::Relaxed) {
+            if worker.is_stopped() {
+                return Ok(());
+            }
             let (mut read_at, mut write_at) = (position, position);
             let length = usize::try_from((end - position).min(RANGE_BYTES)).unwrap_or(usize::MAX);
             let copied = fault::call("content.range", || {
@@ -118,8 +123,9 @@ impl Channel {
                 Err(_) => self.ranges.store(false, Ordering::Relaxed),
             }
         }
-        buffer.resize(BUFFER_BYTES, 0);
-        while position < end {
+        worker.buffer.resize(BUFFER_BYTES, 0);
+        while position < end && !worker.is_stopped() {
+            let buffer = &mut worker.buffer;
             let length = usize::try_from(end - position).map_or(BUFFER_BYTES, |left| left.min(BUFFER_BYTES));
             let read = match pread(from, &mut buffer[..length], position) {
                 Ok(0) => return Err(Failure::Shrunk),
@@ -183,7 +189,7 @@ mod tests {
         let advance = |bytes| {
             advanced.fetch_add(bytes, Ordering::Relaxed);
         };
-        channel.fill(from.as_fd(), &stat, to.as_fd(), &mut Vec::new(), &advance).unwrap();
+        channel.fill(from.as_fd(), &stat, to.as_fd(), &mut Worker::alone(), &advance).unwrap();
         advanced.into_inner()
     }
 
@@ -229,7 +235,7 @@ mod tests {
         let stat = rustix::fs::fstat(&from).unwrap();
         from.set_len(2).unwrap();
         let channel = Channel { clones: AtomicBool::new(false), ranges: AtomicBool::new(false) };
-        let result = channel.fill(from.as_fd(), &stat, to.as_fd(), &mut Vec::new(), &|_| {});
+        let result = channel.fill(from.as_fd(), &stat, to.as_fd(), &mut Worker::alone(), &|_| {});
         assert_eq!(result, Err(Failure::Shrunk));
     }
 }

@@ -12,13 +12,14 @@ use rustix::fs::{
 use rustix::io::Errno;
 
 use super::content::{Channel, Failure};
+use super::crew::Crew;
 use super::facts::Facts;
 use super::links::{Links, Named, Target};
 use super::metadata::{self, Object};
 use super::notes::{Lack, Notes};
 use super::scratch::Scratch;
 use super::survey::Size;
-use super::walk::{Node, Visitor};
+use super::walk::{Node, Visitor, Worker};
 use crate::volume::publish::{Name, Published, publish};
 use crate::volume::{flush, space};
 use crate::{Error, Progress, fault};
@@ -44,6 +45,7 @@ pub(crate) struct Copier<'a> {
     /// The root of the target, if it is a directory.
     pub(crate) root: Option<BorrowedFd<'a>>,
     pub(crate) progress: &'a dyn Progress,
+    pub(crate) crew: &'a Crew,
     pub(crate) notes: &'a Notes<'a>,
     pub(crate) scratch: &'a Scratch<'a>,
     pub(crate) size: Size,
@@ -79,7 +81,7 @@ impl Copier<'_> {
         name: &CStr,
         kind: FileType,
         spot: Spot<'_>,
-        buffer: &mut Vec<u8>,
+        worker: &mut Worker<'_>,
     ) -> Result<(), Error> {
         if self.merge && self.is_taken(spot)? {
             self.keep();
@@ -104,9 +106,9 @@ impl Copier<'_> {
         let from = file.as_ref().map_or(Object::Named(source, name), |file| Object::Open(file.as_fd()));
         match self.root {
             Some(root) if stat.is_linked() && !self.notes.lacks(Lack::HardLinks) => {
-                self.copy_linked(root, from, &stat, spot, buffer)
+                self.copy_linked(root, from, &stat, spot, worker)
             }
-            _ => self.make(from, &stat, spot, buffer).map(|_| ()),
+            _ => self.make(from, &stat, spot, worker).map(|_| ()),
         }
     }
 
@@ -126,7 +128,7 @@ impl Copier<'_> {
         from: Object<'_>,
         stat: &Stat,
         spot: Spot<'_>,
-        buffer: &mut Vec<u8>,
+        worker: &mut Worker<'_>,
     ) -> Result<(), Error> {
         let name = OsStr::from_bytes(spot.name.to_bytes());
         let target = Target { root, directory: spot.directory, name, path: spot.path };
@@ -135,10 +137,10 @@ impl Copier<'_> {
             if stat.kind() == FileType::RegularFile && !self.merge {
                 return Ok(Some(Some(self.create_file(spot, stat)?)));
             }
-            Ok(self.make(from, stat, spot, buffer)?.then_some(None))
+            Ok(self.make(from, stat, spot, worker)?.then_some(None))
         })?;
         match named {
-            Named::First(Some(file)) => self.fill_file(from, stat, file.as_fd(), spot.path, buffer),
+            Named::First(Some(file)) => self.fill_file(from, stat, file.as_fd(), spot.path, worker),
             Named::First(None) | Named::Nothing => Ok(()),
             Named::Linked => {
                 self.done();
@@ -151,18 +153,18 @@ impl Copier<'_> {
             Named::Taken => Err(self.target_error("link", spot.path, Errno::EXIST)),
             Named::Refused => {
                 self.notes.lack(Lack::HardLinks, &self.to.join(spot.path));
-                self.make(from, stat, spot, buffer).map(|_| ())
+                self.make(from, stat, spot, worker).map(|_| ())
             }
         }
     }
 
     /// Copies an entry under its own name, or, where others may be, elsewhere first.
-    fn make(&self, from: Object<'_>, stat: &Stat, spot: Spot<'_>, buffer: &mut Vec<u8>) -> Result<Copied, Error> {
+    fn make(&self, from: Object<'_>, stat: &Stat, spot: Spot<'_>, worker: &mut Worker<'_>) -> Result<Copied, Error> {
         if !self.merge {
-            return self.make_at(from, stat, spot, buffer);
+            return self.make_at(from, stat, spot, worker);
         }
         let (scratch, partial) = (self.scratch.directory()?, self.scratch.fresh_name());
-        if !self.make_at(from, stat, Spot { directory: scratch, name: &partial, ..spot }, buffer)? {
+        if !self.make_at(from, stat, Spot { directory: scratch, name: &partial, ..spot }, worker)? {
             return Ok(false);
         }
         let name_of = |name: &CStr| OsStr::from_bytes(name.to_bytes()).to_owned();
@@ -180,11 +182,11 @@ impl Copier<'_> {
         }
     }
 
-    fn make_at(&self, from: Object<'_>, stat: &Stat, spot: Spot<'_>, buffer: &mut Vec<u8>) -> Result<Copied, Error> {
+    fn make_at(&self, from: Object<'_>, stat: &Stat, spot: Spot<'_>, worker: &mut Worker<'_>) -> Result<Copied, Error> {
         let made = match from {
             Object::Open(_) => {
                 let file = self.create_file(spot, stat)?;
-                return self.fill_file(from, stat, file.as_fd(), spot.path, buffer).map(|()| true);
+                return self.fill_file(from, stat, file.as_fd(), spot.path, worker).map(|()| true);
             }
             Object::Named(source, name) if stat.kind() == FileType::Symlink => {
                 let target = readlinkat(source, name, Vec::new())
@@ -218,14 +220,15 @@ impl Copier<'_> {
         stat: &Stat,
         file: BorrowedFd<'_>,
         path: &Path,
-        buffer: &mut Vec<u8>,
+        worker: &mut Worker<'_>,
     ) -> Result<(), Error> {
         if let Object::Open(source) = from {
             let advance = |bytes| {
                 self.done_bytes.fetch_add(bytes, Ordering::Relaxed);
+                self.crew.moved(bytes);
                 self.progress.advance(bytes, 0);
             };
-            self.channel.fill(source, stat, file, buffer, &advance).map_err(|failure| match failure {
+            self.channel.fill(source, stat, file, worker, &advance).map_err(|failure| match failure {
                 Failure::Read(errno) => self.source_error("read", path, errno),
                 Failure::Write(errno) => self.target_error("write", path, errno),
                 Failure::Shrunk => Error::SourceChanged { path: self.source_path(path) },
@@ -318,10 +321,10 @@ impl Visitor for Copier<'_> {
         self.make_directory(Spot { directory: parent.state.fd.as_fd(), name, path: &path }, stat)
     }
 
-    fn entry(&self, directory: &Node<Made>, name: &CStr, kind: FileType, buffer: &mut Vec<u8>) -> Result<(), Error> {
+    fn entry(&self, directory: &Node<Made>, name: &CStr, kind: FileType, worker: &mut Worker<'_>) -> Result<(), Error> {
         let path = directory.path_to(name);
         let spot = Spot { directory: directory.state.fd.as_fd(), name, path: &path };
-        self.copy_entry(directory.fd.as_fd(), name, kind, spot, buffer)
+        self.copy_entry(directory.fd.as_fd(), name, kind, spot, worker)
     }
 
     fn leave(&self, directory: &Node<Made>) -> Result<(), Error> {

@@ -1,34 +1,273 @@
-//! How many workers a walk has.
+//! How many workers a walk has: as many as make it faster.
 //!
-//! The one place that decides it. A local filesystem answers in microseconds, so workers beyond the cores only queue for
-//! the same locks. A volume on a network answers in milliseconds, most of which a worker spends waiting, so it takes
-//! many to keep it busy.
+//! A local filesystem answers in microseconds, and workers beyond the cores only queue for its locks. A volume on a network
+//! answers in milliseconds, most of which a worker spends waiting, and dozens are needed to keep it busy. Nothing that can
+//! be asked beforehand tells one from the other: a user-space filesystem may be either. So it is tried. A walk begins
+//! with a worker for each core. Whenever its workers have mostly waited, their number is doubled, and halved again if that
+//! did not make the walk faster: then they wait for each other, or for the same disk.
 
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::thread;
+use std::time::{Duration, Instant};
 
-use crate::volume::kind::Kind;
+use rustix::process::{Resource, getrlimit};
+use rustix::time::{ClockId, clock_gettime};
 
-/// Workers on a filesystem that answers over a network, whatever the number of cores.
-const REMOTE_WORKERS: usize = 32;
+/// The most workers. Each has a buffer, of [256 KiB](super::content), and a few open files.
+const MOST: usize = 64;
 
-/// The most workers on a local filesystem; more than this only contend for the filesystem's own locks.
-const LOCAL_WORKERS_MOST: usize = 16;
+/// How many open files a worker is reckoned with: its own, those of the directories it is in, and its share of the waiting
+/// jobs'.
+const FILES_EACH: u64 = 12;
+
+/// How long is measured before anything is concluded, at least.
+const WINDOW: Duration = Duration::from_millis(30);
+
+/// … and how many visits for each worker.
+const VISITS_EACH: u64 = 8;
+
+/// One of so many visits is measured.
+const MEASURED_OF: u64 = 4;
+
+/// What an entry counts as, whatever its size, in bytes: about what is copied in the time that it takes to create a file.
+const ENTRY_BYTES: u64 = 64 * 1024;
+
+/// Above this share of their time waiting, workers are too few.
+const WAITING: f64 = 0.5;
+
+/// By how much doubling the workers has to speed up the walk.
+const WORTH: f64 = 1.15;
+
+/// How many windows pass between two trials when one has failed: the volume may be busy with someone else's work.
+const WINDOWS_BETWEEN_TRIALS: u32 = 30;
 
 /// The workers of one walk.
 #[derive(Debug)]
 pub(crate) struct Crew {
-    limit: usize,
+    began: Instant,
+    limit: AtomicUsize,
+    /// Since the window began.
+    visits: AtomicU64,
+    units: AtomicU64,
+    busy_ns: AtomicU64,
+    computing_ns: AtomicU64,
+    window: Mutex<Window>,
+}
+
+#[derive(Debug)]
+struct Window {
+    began: Duration,
+    foreman: Foreman,
 }
 
 impl Crew {
-    /// As many as suit a filesystem.
-    pub(crate) fn for_kind(kind: Kind) -> Self {
+    /// A worker for each core, to begin with.
+    pub(crate) fn new() -> Self {
         let cores = thread::available_parallelism().map_or(2, usize::from);
-        Self { limit: if kind.is_local() { cores.clamp(2, LOCAL_WORKERS_MOST) } else { REMOTE_WORKERS } }
+        // No limit reads as none.
+        let files = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+        let most = usize::try_from(files / FILES_EACH).unwrap_or(MOST).clamp(1, MOST);
+        let limit = cores.min(most);
+        let zero = || AtomicU64::new(0);
+        Self {
+            began: Instant::now(),
+            limit: AtomicUsize::new(limit),
+            visits: zero(),
+            units: zero(),
+            busy_ns: zero(),
+            computing_ns: zero(),
+            window: Mutex::new(Window { began: Duration::ZERO, foreman: Foreman::new(limit, most) }),
+        }
     }
 
     /// How many workers there may be at this moment.
     pub(crate) fn limit(&self) -> usize {
+        self.limit.load(Ordering::Relaxed)
+    }
+
+    /// Exactly that many, whatever comes.
+    #[cfg(test)]
+    pub(crate) fn of(workers: usize) -> Self {
+        let crew = Self { limit: AtomicUsize::new(workers), ..Self::new() };
+        *crew.window.try_lock().unwrap() = Window { began: Duration::MAX, foreman: Foreman::new(workers, workers) };
+        crew
+    }
+
+    /// Another number than the one that was measured.
+    #[cfg(test)]
+    pub(crate) fn set_limit(&self, workers: usize) {
+        self.limit.store(workers, Ordering::Relaxed);
+    }
+
+    /// Has a worker visit one entry, and draws conclusions from how long that took.
+    pub(crate) fn visit<T>(&self, visit: impl FnOnce() -> T) -> T {
+        self.units.fetch_add(ENTRY_BYTES, Ordering::Relaxed);
+        // Asking for the processor time is a system call of its own, so only some visits are measured.
+        if !self.visits.fetch_add(1, Ordering::Relaxed).is_multiple_of(MEASURED_OF) {
+            return visit();
+        }
+        let (began, began_computing) = (self.began.elapsed(), computing());
+        let result = visit();
+        let now = self.began.elapsed();
+        self.note(now, now.saturating_sub(began), computing().saturating_sub(began_computing));
+        result
+    }
+
+    fn note(&self, now: Duration, busy: Duration, computing: Duration) {
+        let ns = |duration: Duration| u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
+        self.busy_ns.fetch_add(ns(busy), Ordering::Relaxed);
+        self.computing_ns.fetch_add(ns(computing), Ordering::Relaxed);
+        if self.visits.load(Ordering::Relaxed) >= VISITS_EACH * self.limit() as u64 {
+            self.conclude(now);
+        }
+    }
+
+    /// Notes that content was moved, during a visit.
+    pub(crate) fn moved(&self, bytes: u64) {
+        self.units.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    fn conclude(&self, now: Duration) {
+        // One of them does it; the others go on.
+        let Ok(mut window) = self.window.try_lock() else { return };
+        let elapsed = now.saturating_sub(window.began);
+        if elapsed < WINDOW {
+            return;
+        }
+        window.began = now;
+        self.visits.store(0, Ordering::Relaxed);
+        let take = |counter: &AtomicU64| counter.swap(0, Ordering::Relaxed) as f64;
+        let rate = take(&self.units) / elapsed.as_secs_f64();
+        let waiting = 1.0 - take(&self.computing_ns) / take(&self.busy_ns).max(1.0);
+        self.limit.store(window.foreman.decide(rate, waiting), Ordering::Relaxed);
+    }
+}
+
+/// The processor time of this thread.
+fn computing() -> Duration {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
+    Duration::new(seconds, u32::try_from(time.tv_nsec).unwrap_or(0))
+}
+
+/// Decides how many workers there are, from what the last window was like.
+#[derive(Debug)]
+struct Foreman {
+    limit: usize,
+    most: usize,
+    reached: usize,
+    state: State,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum State {
+    /// Content with the number, for so many windows more at least.
+    Settled { windows: u32 },
+    /// The number was just raised: the new ones are only beginning.
+    Raised { before: f64 },
+    /// The number was raised: was it worth it, compared with the rate before?
+    Judging { before: f64 },
+}
+
+impl Foreman {
+    fn new(limit: usize, most: usize) -> Self {
+        Self { limit, most, reached: limit, state: State::Settled { windows: 0 } }
+    }
+
+    fn decide(&mut self, rate: f64, waiting: f64) -> usize {
+        self.state = match self.state {
+            State::Raised { before } => State::Judging { before },
+            State::Judging { before } if rate < before * WORTH => {
+                self.limit = (self.limit / 2).max(1);
+                State::Settled { windows: WINDOWS_BETWEEN_TRIALS }
+            }
+            State::Settled { windows: windows @ 1.. } => State::Settled { windows: windows - 1 },
+            State::Judging { .. } | State::Settled { windows: 0 } => {
+                if waiting > WAITING && self.limit * 2 <= self.most {
+                    self.limit *= 2;
+                    self.reached = self.reached.max(self.limit);
+                    State::Raised { before: rate }
+                } else {
+                    State::Settled { windows: 0 }
+                }
+            }
+        };
         self.limit
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Lets a foreman work on a volume whose rate depends on the number of workers, for a while.
+    fn work_on(cores: usize, volume: impl Fn(usize) -> (f64, f64)) -> Foreman {
+        let mut foreman = Foreman::new(cores, MOST);
+        for _ in 0..1000 {
+            let (rate, waiting) = volume(foreman.limit);
+            foreman.decide(rate, waiting);
+        }
+        foreman
+    }
+
+    #[test]
+    fn a_volume_that_keeps_its_workers_waiting_gets_as_many_as_help() {
+        // Each worker adds as much as the first.
+        let foreman = work_on(2, |workers| (workers as f64, 0.98));
+        assert_eq!(foreman.limit, 64);
+        // A server that serves sixteen at a time.
+        let foreman = work_on(2, |workers| (workers.min(16) as f64, 0.98));
+        assert!(foreman.limit == 16 || foreman.limit == 32, "{foreman:?}");
+        assert_eq!(foreman.reached, 32, "it was tried");
+    }
+
+    #[test]
+    fn workers_who_compute_get_no_company() {
+        let foreman = work_on(4, |workers| (workers.min(4) as f64, 0.1));
+        assert_eq!((foreman.limit, foreman.reached), (4, 4));
+    }
+
+    #[test]
+    fn workers_who_wait_for_each_other_are_sent_away_again() {
+        let mut foreman = Foreman::new(8, MOST);
+        let mut above = 0;
+        for _ in 0..1000 {
+            let rate = 8.0 / foreman.limit as f64;
+            above += u32::from(foreman.decide(rate, 0.9) > 8);
+        }
+        assert!(foreman.limit <= 16);
+        assert!(above < 100, "trials are rare: {above} of 1000");
+    }
+
+    #[test]
+    fn a_number_that_is_no_power_of_two_stays_within_the_most() {
+        let foreman = work_on(6, |workers| (workers as f64, 0.98));
+        assert_eq!(foreman.limit, 48);
+    }
+
+    #[test]
+    fn a_crew_grows_while_its_visits_wait_and_not_while_they_compute() {
+        for (computing_us, grows) in [(20, true), (950, false)] {
+            let crew = Crew::new();
+            let first = crew.limit();
+            for visit in 1..=2000_u32 {
+                let now = Duration::from_millis(1) * visit;
+                crew.visits.fetch_add(1, Ordering::Relaxed);
+                crew.units.fetch_add(u64::from(visit), Ordering::Relaxed);
+                crew.note(now, Duration::from_millis(1), Duration::from_micros(computing_us));
+            }
+            let foreman = crew.window.into_inner().unwrap().foreman;
+            assert_eq!(foreman.reached > first, grows, "{foreman:?}");
+        }
+    }
+
+    #[test]
+    fn a_visit_is_measured() {
+        let crew = Crew::new();
+        assert_eq!(crew.visit(|| 7), 7);
+        crew.moved(100);
+        assert_eq!(crew.visits.into_inner(), 1);
+        assert_eq!(crew.units.into_inner(), ENTRY_BYTES + 100);
     }
 }

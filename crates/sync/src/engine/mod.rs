@@ -1,7 +1,7 @@
 //! The tree copy engine.
 //!
-//! One value's way through it: a file of the source is found by the [walk], counted by the [survey], and in a second walk
-//! [copied](copy): its [content] moved, its [metadata] applied, further names of it [linked](links). What the target
+//! One value's way through it: a file of the source is found by the [walk](mod@walk), counted by the [survey](mod@survey), and in a second walk
+//! [copied](mod@copy): its [content] moved, its [metadata] applied, further names of it [linked](links). What the target
 //! cannot keep becomes one of the [notes]. Nothing here publishes: the caller gets a complete and flushed tree under the
 //! name it chose.
 
@@ -39,7 +39,7 @@ use links::Links;
 use notes::Notes;
 use scratch::Scratch;
 use survey::Size;
-use walk::{Node, walk};
+use walk::{Node, Worker, walk};
 
 /// A name in an open directory. The path is for messages.
 #[derive(Debug, Clone, Copy)]
@@ -99,8 +99,7 @@ impl Opened {
 /// Counts a tree, for a target with blocks of that size.
 pub(crate) fn measure(from: Place<'_>, block_bytes: u64) -> Result<Size, Error> {
     let opened = Opened::at(from)?;
-    let crew = Crew::for_kind(opened.directory.as_ref().map_or(Kind::Local, Kind::of));
-    survey::survey(&opened.stat, opened.directory, from.path, block_bytes, &crew)
+    survey::survey(&opened.stat, opened.directory, from.path, block_bytes)
 }
 
 /// Whether a tree of that size can be copied into a directory: there is room for it, and links can be made if it has any.
@@ -134,7 +133,7 @@ pub(crate) fn transfer(
     progress: &dyn Progress,
 ) -> Result<Copied, Error> {
     let source = Opened::at(from)?;
-    let kind = Kind::of(to.directory);
+    let crew = Crew::new();
     let beside = Scratch::new(to.directory, manner.scratch, to.path.with_file_name(manner.scratch));
     let mut copier = Copier {
         from: from.path,
@@ -142,12 +141,13 @@ pub(crate) fn transfer(
         volume: to.directory,
         root: None,
         progress,
+        crew: &crew,
         notes: manner.notes,
         scratch: &beside,
         size: manner.size,
         merge: manner.merge,
         // The close of a file on such a volume waits for its data anyway, but keeps an error of writing it to itself.
-        flush_files: !kind.is_local(),
+        flush_files: !Kind::of(to.directory).is_local(),
         channel: Channel::new(),
         links: Links::new(),
         kept: AtomicU64::new(0),
@@ -157,7 +157,7 @@ pub(crate) fn transfer(
     let name = c_name(to.name);
     let spot = Spot { directory: to.directory, name: &name, path: Path::new("") };
     let Some(directory) = source.directory else {
-        copier.copy_entry(from.directory, &c_name(from.name), source.stat.kind(), spot, &mut Vec::new())?;
+        copier.copy_entry(from.directory, &c_name(from.name), source.stat.kind(), spot, &mut Worker::alone())?;
         let done = copier.into_copied();
         flush_entry(to)?;
         return Ok(done);
@@ -176,7 +176,6 @@ pub(crate) fn transfer(
         copier.volume = root.as_fd();
         copier.scratch = &inside;
     }
-    let crew = Crew::for_kind(kind);
     walk(Node::root(directory, made), from.path, &crew, &copier)?;
     let done = copier.into_copied();
     inside.clear()?;

@@ -8,8 +8,7 @@ use rustix::fs::{AtFlags, FileType, Mode, OFlags, openat, unlinkat};
 use rustix::io::Errno;
 
 use super::crew::Crew;
-use super::walk::{Node, Visitor, walk};
-use crate::volume::kind::Kind;
+use super::walk::{Node, Visitor, Worker, walk};
 use crate::{Error, fault};
 
 /// How often a directory that was not empty in the end is gone through again. Some filesystems leave entries out of a
@@ -19,7 +18,7 @@ const ROUNDS: u32 = 8;
 /// Removes what has the name in that directory, whatever it is. That nothing has it is no error.
 pub(crate) fn tree(directory: BorrowedFd<'_>, name: &OsStr, path: &Path) -> Result<(), Error> {
     let failed = |errno| Error::io("remove", path, errno);
-    let crew = Crew::for_kind(Kind::of(directory));
+    let crew = Crew::new();
     for _ in 0..ROUNDS {
         match fault::call("sweep.unlink", || unlinkat(directory, name, AtFlags::empty())) {
             Ok(()) | Err(Errno::NOENT) => return Ok(()),
@@ -55,7 +54,7 @@ impl Visitor for Remover<'_> {
         Ok(Some(()))
     }
 
-    fn entry(&self, directory: &Node<()>, name: &CStr, _kind: FileType, _buffer: &mut Vec<u8>) -> Result<(), Error> {
+    fn entry(&self, directory: &Node<()>, name: &CStr, _kind: FileType, _worker: &mut Worker<'_>) -> Result<(), Error> {
         match unlinkat(&directory.fd, name, AtFlags::empty()) {
             Ok(()) | Err(Errno::NOENT) => Ok(()),
             Err(errno) => Err(Error::io("remove", self.path.join(directory.path_to(name)), errno)),

@@ -11,7 +11,7 @@ use rustix::fs::{AtFlags, FileType, Stat, fstat, statat};
 
 use super::crew::Crew;
 use super::facts::Facts;
-use super::walk::{Node, Visitor, walk};
+use super::walk::{Node, Visitor, Worker, walk};
 use crate::Error;
 
 /// How many inodes with several names are told apart. Beyond it, a name counts for its share of the file.
@@ -33,17 +33,11 @@ pub struct Size {
 }
 
 /// Counts what is at a place already looked at: `stat` is its own, `fd` the directory itself if it is one.
-pub(crate) fn survey(
-    stat: &Stat,
-    fd: Option<OwnedFd>,
-    path: &Path,
-    block_bytes: u64,
-    crew: &Crew,
-) -> Result<Size, Error> {
+pub(crate) fn survey(stat: &Stat, fd: Option<OwnedFd>, path: &Path, block_bytes: u64) -> Result<Size, Error> {
     let counter = Counter::new(path, block_bytes);
     counter.count(stat);
     if let Some(fd) = fd {
-        walk(Node::root(fd, ()), path, crew, &counter)?;
+        walk(Node::root(fd, ()), path, &Crew::new(), &counter)?;
     }
     Ok(counter.size())
 }
@@ -136,7 +130,7 @@ impl Visitor for Counter<'_> {
         Ok(Some(()))
     }
 
-    fn entry(&self, directory: &Node<()>, name: &CStr, _kind: FileType, _buffer: &mut Vec<u8>) -> Result<(), Error> {
+    fn entry(&self, directory: &Node<()>, name: &CStr, _kind: FileType, _worker: &mut Worker<'_>) -> Result<(), Error> {
         let stat = statat(&directory.fd, name, AtFlags::SYMLINK_NOFOLLOW)
             .map_err(|errno| Error::io("read", self.path.join(directory.path_to(name)), errno))?;
         self.count(&stat);

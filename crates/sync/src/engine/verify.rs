@@ -13,10 +13,10 @@ use super::crew::Crew;
 use super::facts::Facts;
 use super::metadata::{self, Object};
 use super::notes::{Lack, Notes};
-use super::walk::{Node, Visitor, walk};
+use super::walk::{Node, Visitor, Worker, walk};
 use super::{DIRECTORY, Opened, Place, c_name};
 use crate::Error;
-use crate::volume::{kind::Kind, listing};
+use crate::volume::listing;
 
 /// How many differences are told apart; more are only counted.
 const TOLD_MOST: usize = 100;
@@ -66,14 +66,13 @@ pub(crate) fn compare(
     match source.directory {
         None => {
             let names = [c_name(from.name), c_name(to.name)];
-            comparer.entry(sides, [&names[0], &names[1]], Path::new(""), source.stat.kind(), &mut Vec::new())?;
+            comparer.entry(sides, [&names[0], &names[1]], Path::new(""), source.stat.kind(), &mut Worker::alone())?;
         }
         Some(directory) => {
             let target = openat(to.directory, to.name, DIRECTORY, Mode::empty());
             match target {
                 Ok(target) => {
-                    let crew = Crew::for_kind(Kind::of(to.directory));
-                    walk(Node::root(directory, target), from.path, &crew, &comparer)?;
+                    walk(Node::root(directory, target), from.path, &Crew::new(), &comparer)?;
                 }
                 Err(errno) => comparer.differ_or_fail(Path::new(""), errno)?,
             }
@@ -123,7 +122,7 @@ impl Comparer<'_> {
         names: [&CStr; 2],
         path: &Path,
         kind: FileType,
-        buffer: &mut Vec<u8>,
+        worker: &mut Worker<'_>,
     ) -> Result<(), Error> {
         if kind == FileType::Socket {
             return Ok(());
@@ -140,7 +139,7 @@ impl Comparer<'_> {
             return Ok(());
         }
         match kind {
-            FileType::RegularFile if self.depth == Depth::Content => self.content(sides, names, path, buffer),
+            FileType::RegularFile if self.depth == Depth::Content => self.content(sides, names, path, worker),
             FileType::Symlink => {
                 let leads_to = |directory, name| readlinkat(directory, name, Vec::new());
                 let target = leads_to(sides.target, names[1]).map_err(|e| Error::io("read", self.to.join(path), e))?;
@@ -191,7 +190,7 @@ impl Comparer<'_> {
         Ok(same)
     }
 
-    fn content(&self, sides: Sides<'_>, names: [&CStr; 2], path: &Path, buffer: &mut Vec<u8>) -> Result<(), Error> {
+    fn content(&self, sides: Sides<'_>, names: [&CStr; 2], path: &Path, worker: &mut Worker<'_>) -> Result<(), Error> {
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
         let from_error = |errno| Error::io("read", self.from.join(path), errno);
         let to_error = |errno| Error::io("read", self.to.join(path), errno);
@@ -200,21 +199,22 @@ impl Comparer<'_> {
             Ok(target) => target,
             Err(errno) => return self.differ_or_fail(path, errno),
         };
-        buffer.resize(2 * BUFFER_BYTES, 0);
-        let (one, other) = buffer.split_at_mut(BUFFER_BYTES);
+        worker.buffer.resize(2 * BUFFER_BYTES, 0);
         let mut position = 0;
-        loop {
+        while !worker.is_stopped() {
+            let (one, other) = worker.buffer.split_at_mut(BUFFER_BYTES);
             let read = fill(&source, one, position).map_err(from_error)?;
             let copied = fill(&target, other, position).map_err(to_error)?;
             if one[..read] != other[..copied] {
                 self.differ(path, "content");
-                return Ok(());
+                break;
             }
             if read < BUFFER_BYTES {
-                return Ok(());
+                break;
             }
             position += read as u64;
         }
+        Ok(())
     }
 
     /// Tells what the target has and the source has not.
@@ -242,9 +242,9 @@ impl Visitor for Comparer<'_> {
         }
     }
 
-    fn entry(&self, node: &Node<OwnedFd>, name: &CStr, kind: FileType, buffer: &mut Vec<u8>) -> Result<(), Error> {
+    fn entry(&self, node: &Node<OwnedFd>, name: &CStr, kind: FileType, worker: &mut Worker<'_>) -> Result<(), Error> {
         let sides = Sides { source: node.fd.as_fd(), target: node.state.as_fd() };
-        Comparer::entry(self, sides, [name, name], &node.path_to(name), kind, buffer)
+        Comparer::entry(self, sides, [name, name], &node.path_to(name), kind, worker)
     }
 
     fn leave(&self, node: &Node<OwnedFd>) -> Result<(), Error> {

@@ -43,17 +43,38 @@ pub(crate) trait Visitor: Sync {
     /// The walk is about to enter a directory, opened as `fd`. `None`: it does not.
     fn enter(&self, parent: &Node<Self::State>, name: &CStr, fd: &OwnedFd) -> Result<Option<Self::State>, Error>;
 
-    /// An entry that is no directory. `buffer` belongs to the worker and has whatever the last visit left in it.
+    /// An entry that is no directory.
     fn entry(
         &self,
         directory: &Node<Self::State>,
         name: &CStr,
         kind: FileType,
-        buffer: &mut Vec<u8>,
+        worker: &mut Worker<'_>,
     ) -> Result<(), Error>;
 
     /// All entries of the directory, and everything below, were visited.
     fn leave(&self, directory: &Node<Self::State>) -> Result<(), Error>;
+}
+
+/// What a worker brings to a visit.
+pub(crate) struct Worker<'a> {
+    /// Has whatever the last visit left in it.
+    pub(crate) buffer: Vec<u8>,
+    stopped: &'a AtomicBool,
+}
+
+impl Worker<'_> {
+    /// One who works alone, outside a walk.
+    pub(crate) fn alone() -> Self {
+        static NEVER: AtomicBool = AtomicBool::new(false);
+        Self { buffer: Vec::new(), stopped: &NEVER }
+    }
+
+    /// Whether the walk has failed elsewhere, so that a long visit may as well be abandoned. What it returns is not looked
+    /// at any more.
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.stopped.load(Ordering::Relaxed)
+    }
 }
 
 /// A directory that the walk is in.
@@ -137,10 +158,10 @@ pub(crate) fn walk<V: Visitor>(root: Node<V::State>, path: &Path, crew: &Crew, v
         failure: Mutex::new(None),
     };
     thread::scope(|scope| {
-        let mut buffer = Vec::new();
-        let first = walk.read(scope, &Arc::new(root), &mut buffer);
+        let mut worker = walk.worker();
+        let first = walk.read(scope, &Arc::new(root), &mut worker);
         walk.note(first);
-        walk.work(scope, buffer);
+        walk.work(scope, worker);
     });
     match walk.failure.into_inner().unwrap_or_else(PoisonError::into_inner) {
         Some(error) => Err(error),
@@ -150,27 +171,40 @@ pub(crate) fn walk<V: Visitor>(root: Node<V::State>, path: &Path, crew: &Crew, v
 
 impl<'env, V: Visitor> Walk<'env, V> {
     /// One worker's life: jobs until there are none and nobody can make new ones.
-    fn work<'scope>(&'scope self, scope: &'scope Scope<'scope, 'env>, mut buffer: Vec<u8>)
+    fn work<'scope>(&'scope self, scope: &'scope Scope<'scope, 'env>, mut worker: Worker<'scope>)
     where
         'env: 'scope,
     {
         let _bell = PanicBell(self);
-        while let Some(job) = self.next() {
+        while let Some(job) = self.next(scope) {
             let done = match job {
-                Job::Enter { parent, name } => self.enter(scope, &parent, name, &mut buffer),
-                Job::Entries { directory, entries } => self.visit(scope, &directory, entries, &mut buffer),
+                Job::Enter { parent, name } => self.enter(scope, &parent, name, &mut worker),
+                Job::Entries { directory, entries } => self.visit(scope, &directory, entries, &mut worker),
             };
             self.note(done);
         }
     }
 
-    fn next(&self) -> Option<Job<V::State>> {
+    fn next<'scope>(&'scope self, scope: &'scope Scope<'scope, 'env>) -> Option<Job<V::State>>
+    where
+        'env: 'scope,
+    {
         let mut queue = self.lock();
         loop {
             if self.stopped() {
                 return None;
             }
+            // There are more than help: this one goes.
+            if queue.workers > self.crew.limit() {
+                queue.workers -= 1;
+                // Someone has to take what it may have been woken for, or to notice that all is done.
+                if queue.idle == queue.workers || !queue.jobs.is_empty() {
+                    self.wake.notify_one();
+                }
+                return None;
+            }
             if let Some(job) = queue.jobs.pop() {
+                self.reinforce(scope, &mut queue);
                 self.update_hunger(&queue);
                 return Some(job);
             }
@@ -197,15 +231,25 @@ impl<'env, V: Visitor> Walk<'env, V> {
         queue.jobs.push(job);
         if queue.idle > 0 {
             self.wake.notify_one();
-        } else if queue.workers < self.crew.limit() {
-            let worker = thread::Builder::new().name("vast-sync".to_owned()).stack_size(STACK_BYTES);
-            // A machine that is out of threads is no reason to fail: those who are there do the work.
-            if worker.spawn_scoped(scope, move || self.work(scope, Vec::new())).is_ok() {
-                queue.workers += 1;
-            }
         }
+        self.reinforce(scope, &mut queue);
         self.update_hunger(&queue);
         Ok(())
+    }
+
+    /// Gets one more worker if there is work that nobody is free for.
+    fn reinforce<'scope>(&'scope self, scope: &'scope Scope<'scope, 'env>, queue: &mut Queue<V::State>)
+    where
+        'env: 'scope,
+    {
+        if queue.jobs.is_empty() || queue.idle > 0 || queue.workers >= self.crew.limit() {
+            return;
+        }
+        let thread = thread::Builder::new().name("vast-sync".to_owned()).stack_size(STACK_BYTES);
+        // A machine that is out of threads is no reason to fail: those who are there do the work.
+        if thread.spawn_scoped(scope, move || self.work(scope, self.worker())).is_ok() {
+            queue.workers += 1;
+        }
     }
 
     fn enter<'scope>(
@@ -213,7 +257,7 @@ impl<'env, V: Visitor> Walk<'env, V> {
         scope: &'scope Scope<'scope, 'env>,
         parent: &Arc<Node<V::State>>,
         name: CString,
-        buffer: &mut Vec<u8>,
+        worker: &mut Worker<'_>,
     ) -> Result<(), Error>
     where
         'env: 'scope,
@@ -223,12 +267,12 @@ impl<'env, V: Visitor> Walk<'env, V> {
             Errno::LOOP | Errno::NOTDIR => Error::SourceChanged { path: self.path.join(parent.path_to(&name)) },
             errno => Error::io("open", self.path.join(parent.path_to(&name)), errno),
         })?;
-        match self.visitor.enter(parent, &name, &fd)? {
+        match self.crew.visit(|| self.visitor.enter(parent, &name, &fd))? {
             None => self.finish(Arc::clone(parent)),
             Some(state) => {
                 let parent = Some(Arc::clone(parent));
                 let node = Node { fd, state, name, parent, unfinished: AtomicUsize::new(1) };
-                self.read(scope, &Arc::new(node), buffer)
+                self.read(scope, &Arc::new(node), worker)
             }
         }
     }
@@ -238,7 +282,7 @@ impl<'env, V: Visitor> Walk<'env, V> {
         &'scope self,
         scope: &'scope Scope<'scope, 'env>,
         directory: &Arc<Node<V::State>>,
-        buffer: &mut Vec<u8>,
+        worker: &mut Worker<'_>,
     ) -> Result<(), Error>
     where
         'env: 'scope,
@@ -268,7 +312,7 @@ impl<'env, V: Visitor> Walk<'env, V> {
                 directory.share();
                 let job = Job::Enter { parent: Arc::clone(directory), name };
                 if let Err(Job::Enter { parent, name }) = self.offer(scope, job) {
-                    self.enter(scope, &parent, name, buffer)?;
+                    self.enter(scope, &parent, name, worker)?;
                 }
                 continue;
             }
@@ -277,13 +321,13 @@ impl<'env, V: Visitor> Walk<'env, V> {
                 directory.share();
                 let job = Job::Entries { directory: Arc::clone(directory), entries: std::mem::take(&mut entries) };
                 if let Err(Job::Entries { directory, entries }) = self.offer(scope, job) {
-                    self.visit(scope, &directory, entries, buffer)?;
+                    self.visit(scope, &directory, entries, worker)?;
                 }
             }
         }
         // The listing is read: what it took is free before the rest of the work, which may go deep.
         drop(listing);
-        self.visit(scope, directory, entries, buffer)
+        self.visit(scope, directory, entries, worker)
     }
 
     /// Visits entries, and hands half of those left to whoever has nothing to do.
@@ -292,7 +336,7 @@ impl<'env, V: Visitor> Walk<'env, V> {
         scope: &'scope Scope<'scope, 'env>,
         directory: &Arc<Node<V::State>>,
         mut entries: Vec<(CString, FileType)>,
-        buffer: &mut Vec<u8>,
+        worker: &mut Worker<'_>,
     ) -> Result<(), Error>
     where
         'env: 'scope,
@@ -310,7 +354,7 @@ impl<'env, V: Visitor> Walk<'env, V> {
                     directory.unfinished.fetch_sub(1, Ordering::AcqRel);
                 }
             }
-            self.visitor.entry(directory, &name, kind, buffer)?;
+            self.crew.visit(|| self.visitor.entry(directory, &name, kind, worker))?;
         }
         self.finish(Arc::clone(directory))
     }
@@ -325,6 +369,10 @@ impl<'env, V: Visitor> Walk<'env, V> {
             }
         }
         Ok(())
+    }
+
+    fn worker(&self) -> Worker<'_> {
+        Worker { buffer: Vec::new(), stopped: &self.stopped }
     }
 
     fn lock(&self) -> MutexGuard<'_, Queue<V::State>> {
@@ -364,5 +412,132 @@ impl<V: Visitor> Drop for PanicBell<'_, '_, V> {
             let _queue = self.0.lock();
             self.0.stop();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeMap;
+    use std::fs::{self, File};
+
+    /// Counts visits, and checks that a directory is left after everything in it.
+    struct Census<'a> {
+        crew: &'a Crew,
+        visits: Mutex<BTreeMap<PathBuf, usize>>,
+        /// What to do at each visit, from how many there were.
+        at: &'a (dyn Fn(&Crew, usize) -> Result<(), Error> + Sync),
+    }
+
+    impl Census<'_> {
+        fn count(&self, path: PathBuf) -> Result<(), Error> {
+            let visits = {
+                let mut visits = self.visits.lock().unwrap();
+                *visits.entry(path).or_default() += 1;
+                visits.len()
+            };
+            (self.at)(self.crew, visits)
+        }
+    }
+
+    impl Visitor for Census<'_> {
+        /// How many entries were visited in it.
+        type State = AtomicUsize;
+
+        fn enter(&self, parent: &Node<AtomicUsize>, name: &CStr, _fd: &OwnedFd) -> Result<Option<AtomicUsize>, Error> {
+            self.count(parent.path_to(name))?;
+            Ok(Some(AtomicUsize::new(0)))
+        }
+
+        fn entry(
+            &self,
+            directory: &Node<AtomicUsize>,
+            name: &CStr,
+            _kind: FileType,
+            _worker: &mut Worker<'_>,
+        ) -> Result<(), Error> {
+            directory.state.fetch_add(1, Ordering::Relaxed);
+            self.count(directory.path_to(name))
+        }
+
+        fn leave(&self, directory: &Node<AtomicUsize>) -> Result<(), Error> {
+            let inside = directory.state.load(Ordering::Relaxed);
+            if let Some(parent) = directory.parent() {
+                parent.state.fetch_add(inside, Ordering::Relaxed);
+            } else {
+                assert_eq!(inside, FILES, "the root is left last");
+            }
+            Ok(())
+        }
+    }
+
+    const DIRECTORIES: usize = 30;
+    const FILES: usize = DIRECTORIES * 80;
+
+    fn tree() -> tempfile::TempDir {
+        let root = tempfile::tempdir().unwrap();
+        for directory in 0..DIRECTORIES {
+            let path = root.path().join(format!("{}/{directory}", directory % 7));
+            fs::create_dir_all(&path).unwrap();
+            for file in 0..80 {
+                fs::write(path.join(file.to_string()), "").unwrap();
+            }
+        }
+        root
+    }
+
+    fn census(
+        root: &Path,
+        crew: &Crew,
+        at: &(dyn Fn(&Crew, usize) -> Result<(), Error> + Sync),
+    ) -> Result<BTreeMap<PathBuf, usize>, Error> {
+        let census = Census { crew, visits: Mutex::default(), at };
+        walk(Node::root(File::open(root).unwrap().into(), AtomicUsize::new(0)), root, crew, &census)?;
+        Ok(census.visits.into_inner().unwrap())
+    }
+
+    #[test]
+    fn everything_is_visited_once_by_any_number_of_workers_even_while_it_changes() {
+        let root = tree();
+        for workers in [1, 2, 9] {
+            let visits = census(root.path(), &Crew::of(workers), &|_, _| Ok(())).unwrap();
+            assert_eq!(visits.len(), FILES + DIRECTORIES + 7);
+            assert!(visits.values().all(|visits| *visits == 1));
+        }
+        for round in 0..20 {
+            let change = |crew: &Crew, visits: usize| {
+                crew.set_limit(1 + (visits / 50 * 7 + round) % 8);
+                Ok(())
+            };
+            let visits = census(root.path(), &Crew::of(8), &change).unwrap();
+            assert_eq!(visits.len(), FILES + DIRECTORIES + 7);
+            assert!(visits.values().all(|visits| *visits == 1));
+        }
+    }
+
+    #[test]
+    fn the_first_failure_ends_the_walk_and_is_returned() {
+        let root = tree();
+        let fail = |_: &Crew, visits: usize| match visits {
+            200.. => Err(Error::io("visit", "here", Errno::IO)),
+            _ => Ok(()),
+        };
+        for workers in [1, 4] {
+            let error = census(root.path(), &Crew::of(workers), &fail).unwrap_err();
+            assert_eq!(error.to_string(), "cannot visit `here`");
+        }
+    }
+
+    #[test]
+    fn a_panic_of_one_worker_ends_the_walk_instead_of_leaving_the_others_waiting() {
+        let root = tree();
+        let panics = std::panic::catch_unwind(|| {
+            let crew = Crew::of(4);
+            census(root.path(), &crew, &|_, visits| {
+                assert!(visits < 300, "as the test wants");
+                Ok(())
+            })
+        });
+        assert!(panics.is_err());
     }
 }

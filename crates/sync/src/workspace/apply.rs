@@ -20,7 +20,7 @@ use crate::volume::lock::{Lock, try_lock};
 use crate::volume::space::Room;
 use crate::{Error, Progress};
 
-/// See [`apply`](super::apply).
+/// See [`apply`](super::apply()).
 pub(super) fn apply(plan: &Plan, options: &Options, progress: &dyn Progress) -> Result<Report, Error> {
     let mut run = Run { report: Report::default(), progress, options };
     for item in plan.items.iter().filter(|item| item.missing.is_none()) {

@@ -6,7 +6,7 @@
 //! 1. Something has its name, a dangling link included: it is the user's, and nothing happens to it.
 //! 2. Nothing has: the instance takes `.sync_<item>.lock`. Items that others hold are put off, so that instances share the
 //!    work instead of queueing, and then waited for.
-//! 3. With the lock, it looks again, clears away what [dead owners](crate::staging) left, copies the item to
+//! 3. With the lock, it looks again, clears away what dead owners left, copies the item to
 //!    `.sync_<item>.partial.<owner>`, flushes the filesystem, and renames the copy in a way that replaces nothing.
 //!
 //! At any instant the item's name is either free or leads to a complete and durable copy. Where there are no locks, two

@@ -25,7 +25,7 @@ const LISTED_MOST: usize = 1 << 14;
 /// The block size that sizes are rounded up to when there is no workspace to ask yet, in bytes.
 const USUAL_BLOCK_BYTES: u64 = 4096;
 
-/// What there is to do, as it was when [`plan`](super::plan) looked.
+/// What there is to do, as it was when [`plan`](super::plan()) looked.
 #[derive(Debug, Clone, Default)]
 #[must_use]
 pub struct Plan {
@@ -67,7 +67,7 @@ impl Plan {
     }
 }
 
-/// See [`plan`](super::plan).
+/// See [`plan`](super::plan()).
 pub(super) fn plan(options: &Options) -> Result<Plan, Error> {
     let workspace = open_directory(&options.workspace)?;
     let around = Surroundings::of(workspace.as_ref(), &options.workspace)?;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::Error;
 
-/// What [`apply`](super::apply) did.
+/// What [`apply`](super::apply()) did.
 #[derive(Debug, Default)]
 #[must_use]
 pub struct Report {
