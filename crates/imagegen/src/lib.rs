@@ -6,6 +6,9 @@
 //! name only when all that it stands for is there. Where both are is a [`Reference`](reference::Reference): a registry, an
 //! OCI layout, an archive. [`publish`] is what lies between: blobs in parallel, then manifests, then the name.
 //!
+//! New images come from [`build`]: a Dockerfile, parsed by [`dockerfile`], is planned and carried out into [`layer`]s that
+//! are the same on every machine. What was built is published like what was read.
+//!
 //! ```
 //! use vast_imagegen::publish::{DEFAULT_PARALLEL, copy};
 //! use vast_imagegen::registry::{Client, Settings};

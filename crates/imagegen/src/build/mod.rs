@@ -17,6 +17,7 @@
 mod archive;
 mod buildah;
 mod config;
+mod configure;
 mod contexts;
 mod copy;
 pub(crate) mod envhash;

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::buildah::{Buildah, State};
 use super::config::Config;
+use super::configure::{Own, configure};
 use super::copy::{CopyOptions, LayerPlan, Planned};
 use super::folder::Folder;
 use super::ignore::Ignore;
@@ -30,10 +31,8 @@ struct Stage {
     config: Config,
     /// The image at the bottom; `None` on scratch.
     base: Option<Base>,
-    /// Labels that this build set itself, which no record replaces.
-    own_labels: BTreeSet<String>,
+    own: Own,
     scope: Scope,
-    has_cmd: bool,
 }
 
 /// Builds one platform; `processes` carries out what this engine cannot.
@@ -43,7 +42,7 @@ pub(super) async fn build(context: &Context<'_>, processes: Option<&Buildah<'_>>
         native.stage(*number, platform, base).await?;
     }
     let target = native.stages.remove(&context.plan.target).ok_or(Error::Interrupted)?;
-    let records = Records { base: target.base, own_labels: target.own_labels };
+    let records = Records { base: target.base, own_labels: target.own.labels };
     BuiltImage::assemble(target.platform, target.config, target.stack.layers, &records, context.options)
 }
 
@@ -66,13 +65,12 @@ impl Native<'_> {
                 stack: Stack::default(),
                 config: Config::scratch(platform),
                 base: None,
-                own_labels: BTreeSet::new(),
+                own: Own::default(),
                 scope: Scope::default(),
-                has_cmd: false,
             },
             Origins::Stage(earlier) => {
                 let mut stage = self.stages.get(earlier).cloned().ok_or(Error::Interrupted)?;
-                (stage.scope, stage.has_cmd) = (Scope::default(), false);
+                (stage.scope, stage.own.has_cmd) = (Scope::default(), false);
                 stage
             }
             Origins::Image(reference) => {
@@ -152,9 +150,8 @@ impl Native<'_> {
             stack: Stack::new(layers_of(&image, &source, reference).map_err(Box::new)?),
             config,
             base: Some(base),
-            own_labels: BTreeSet::new(),
+            own: Own::default(),
             scope: Scope::default(),
-            has_cmd: false,
         })
     }
 
@@ -176,7 +173,7 @@ impl Native<'_> {
             }
             Instruction::Workdir(path) => {
                 let path = stage.scope.expand(path, &stage.config, escape)?;
-                let path = joined(stage.config.workdir(), &path);
+                let path = clean(&joined(stage.config.workdir(), &path));
                 stage.config.set_workdir(&path);
                 self.workdir(stage, Path::new(&path)).await?
             }
@@ -194,7 +191,7 @@ impl Native<'_> {
                 false
             }
             other => {
-                configure(stage, other, escape)?;
+                configure(other, &mut stage.config, &stage.scope, &mut stage.own, escape)?;
                 false
             }
         };
@@ -421,93 +418,22 @@ enum FromWhere {
     Stack(Stack, String),
 }
 
-/// Carries out an instruction that changes nothing but the configuration.
-fn configure(stage: &mut Stage, instruction: &Instruction, escape: char) -> Result<(), BuildProblem> {
-    // What an instruction sets is not visible in the instruction itself.
-    let (before, scope) = (stage.config.clone(), stage.scope.clone());
-    let expand = |text: &str| scope.expand(text, &before, escape);
-    let config = &mut stage.config;
-    match instruction {
-        Instruction::Env(pairs) => {
-            for (name, value) in pairs {
-                config.set_env(&expand(name)?, &expand(value)?);
-            }
-        }
-        Instruction::Label(pairs) => {
-            for (key, value) in pairs {
-                let key = expand(key)?;
-                config.set_label(&key, &expand(value)?);
-                stage.own_labels.insert(key);
-            }
-        }
-        Instruction::Cmd(command) => {
-            config.set_cmd(command);
-            stage.has_cmd = true;
-        }
-        Instruction::Entrypoint(command) => config.set_entrypoint(command, stage.has_cmd),
-        Instruction::Shell(shell) => config.set_shell(shell),
-        Instruction::User(user) => config.set_user(&expand(user)?),
-        Instruction::Expose(ports) => {
-            for word in expand(ports)?.split_whitespace() {
-                for port in exposed(word)? {
-                    config.expose(&port);
-                }
-            }
-        }
-        Instruction::Volume(paths) => {
-            for path in paths {
-                config.add_volume(&expand(path)?);
-            }
-        }
-        Instruction::Stopsignal(signal) => {
-            let value = expand(signal)?;
-            if !is_signal(&value) {
-                return Err(BuildProblem::Value { value, why: "is not a signal such as SIGTERM or 15" });
-            }
-            config.set_stop_signal(&value);
-        }
-        Instruction::Healthcheck(check) => config.set_healthcheck(check),
-        Instruction::Maintainer(name) => config.set_author(name),
-        Instruction::Onbuild(_) => {
-            let text =
-                "ONBUILD is refused: OCI images have no triggers, and what runs in other builds should stand there";
-            return Err(BuildProblem::Refused(text.to_owned()));
-        }
-        Instruction::Arg(_)
-        | Instruction::Copy(_)
-        | Instruction::Add(_)
-        | Instruction::Run(_)
-        | Instruction::Workdir(_) => {}
-    }
-    Ok(())
-}
-
 /// `path` below `workdir` unless it is absolute; a trailing slash or `.` stays, because it has a meaning.
 fn joined(workdir: &str, path: &str) -> String {
     if path.starts_with('/') { path.to_owned() } else { format!("{}/{path}", workdir.trim_end_matches('/')) }
 }
 
-/// `80`, `80/udp` or `8000-8010/tcp` as the configuration lists ports.
-fn exposed(text: &str) -> Result<Vec<String>, BuildProblem> {
-    let bad = || BuildProblem::Value { value: text.to_owned(), why: "is not a port such as 8080, 53/udp or 8000-8010" };
-    let (ports, protocol) = text.split_once('/').unwrap_or((text, "tcp"));
-    let protocol = protocol.to_lowercase();
-    if !matches!(protocol.as_str(), "tcp" | "udp" | "sctp") {
-        return Err(bad());
+/// A working directory as the configuration holds it: absolute, without `.`, `..` and surplus slashes.
+fn clean(path: &str) -> String {
+    let mut parts: Vec<&str> = Vec::new();
+    for part in path.split('/') {
+        match part {
+            "" | "." => {}
+            ".." => {
+                parts.pop();
+            }
+            part => parts.push(part),
+        }
     }
-    let (first, last) = ports.split_once('-').unwrap_or((ports, ports));
-    let (first, last): (u16, u16) = (first.parse().map_err(|_| bad())?, last.parse().map_err(|_| bad())?);
-    if first > last {
-        return Err(bad());
-    }
-    Ok((first..=last).map(|port| format!("{port}/{protocol}")).collect())
-}
-
-fn is_signal(text: &str) -> bool {
-    let number = text.parse::<u8>().is_ok_and(|number| (1..=64).contains(&number));
-    let name = text.strip_prefix("SIG").unwrap_or(text);
-    number
-        || name.len() >= 3
-            && name.starts_with(|c: char| c.is_ascii_uppercase())
-            && name.chars().all(|c| c.is_ascii_uppercase() || c.is_ascii_digit() || matches!(c, '+' | '-'))
+    format!("/{}", parts.join("/"))
 }

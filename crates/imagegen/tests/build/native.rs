@@ -17,7 +17,7 @@ fn configuration_instructions_have_dockers_meaning() {
          LABEL own=$OWN \"with space\"='$A'\n\
          USER 1001:0\n\
          WORKDIR /srv\n\
-         WORKDIR app\n\
+         WORKDIR ./x/../app/\n\
          EXPOSE 8080 53/udp 9000-9001\n\
          VOLUME /data\n\
          SHELL [\"/bin/bash\", \"-c\"]\n\
