@@ -186,7 +186,8 @@ fn a_base_that_cannot_be_had_is_one_message_with_its_line_and_reference() {
         for engine in ["native", "buildah"] {
             let bench = Bench::new("ARG BASE\nFROM ${BASE}\nCOPY Dockerfile /\n");
             let argument = format!("BASE={base}");
-            let arguments = ["--build-arg", &argument, "--platform", "linux/amd64", "--attempts", "2", "--engine", engine];
+            let arguments =
+                ["--build-arg", &argument, "--platform", "linux/amd64", "--attempts", "2", "--engine", engine];
             let said = bench.refusal(&arguments);
             let place = "vast-imagegen: image/Dockerfile:2: ";
             assert!(said.starts_with(place) && said.contains(&base) && said.contains(expected), "{engine}: {said}");

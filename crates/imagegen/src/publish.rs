@@ -1,8 +1,11 @@
 //! Publishing: blobs in parallel, then manifests, then the name; and copying, which publishes what a source has.
 
 use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
-use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
+use futures_util::future;
+use futures_util::stream::{self, StreamExt as _};
 use oci_spec::image::{Descriptor, ImageManifest};
 
 use crate::Error;
@@ -14,6 +17,9 @@ use crate::source::{ImageSource, RawManifest};
 
 /// How many blobs are on their way at once where nothing else is asked for.
 pub const DEFAULT_PARALLEL: usize = 6;
+
+/// How long a failed publication waits for what is under way beside the blob that failed.
+const LAST_ANSWERS: Duration = Duration::from_secs(2);
 
 /// How deep indexes may name indexes. Nobody nests them more than once; a hostile one would go on for ever.
 const MAX_DEPTH: usize = 4;
@@ -101,8 +107,27 @@ async fn put(
     let blobs = publication.blobs.iter().filter(|blob| seen.insert(blob.descriptor.digest().to_string()));
     let mut published = Published { digest: named.digest(), present: 0, mounted: 0, written: 0, written_bytes: 0 };
     // Boxed one by one: the compiler cannot prove nested futures of borrowed blobs to be `Send` otherwise.
-    let placings: Vec<_> = blobs.map(|blob| Box::pin(place(blob, sink, progress))).collect();
-    let placed: Vec<(Placed, u64)> = stream::iter(placings).buffer_unordered(parallel.max(1)).try_collect().await?;
+    let failed = &AtomicBool::new(false);
+    let placings: Vec<_> = blobs
+        .map(|blob| {
+            Box::pin(async move {
+                if failed.load(Ordering::Relaxed) { Ok(None) } else { place(blob, sink, progress).await.map(Some) }
+            })
+        })
+        .collect();
+    let mut placings = stream::iter(placings).buffer_unordered(parallel.max(1));
+    let mut placed = Vec::new();
+    while let Some(result) = placings.next().await {
+        match result {
+            Ok(one) => placed.extend(one),
+            Err(error) => {
+                // What has only just been asked of the sink gets its answer: an upload can be cancelled once it is known.
+                failed.store(true, Ordering::Relaxed);
+                let _ = tokio::time::timeout(LAST_ANSWERS, placings.for_each(|_| future::ready(()))).await;
+                return Err(error);
+            }
+        }
+    }
     for (placed, size_bytes) in placed {
         match placed {
             Placed::Present => published.present += 1,
