@@ -149,6 +149,9 @@ fn a_malformed_portal_entry_costs_that_entry_alone() {
     until_served(&mut container);
     let applications = fs::read_to_string(container.path("/etc/portal.yaml")).unwrap();
     assert!(applications.contains("Hello") && !applications.contains("Broken"), "{applications}");
+    let bearer = format!("Authorization: Bearer {TOKEN}");
+    let (status, page) = curl(&container, &["-H", &bearer, "http://127.0.0.1:1111/get-applications"]);
+    assert_eq!(status, 200, "the portal is served as well: {page}");
 }
 
 #[test]

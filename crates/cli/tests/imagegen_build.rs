@@ -207,6 +207,22 @@ fn a_target_that_fails_is_one_message_with_its_reference_and_has_no_tag() {
 }
 
 #[test]
+fn a_target_that_cannot_be_reached_is_what_could_not_be_written_to() {
+    let bench = Bench::new("FROM scratch\nCOPY Dockerfile /\n");
+    let gone = Registry::start().reference("team/app:v1");
+    let output = bench
+        .command(env!("CARGO_BIN_EXE_vast-imagegen"))
+        .args(["build", "image", "--to", &gone, "--attempts", "1"])
+        .output()
+        .unwrap();
+    let said = bench.refused(&output);
+    assert!(
+        said.contains(&format!("cannot write to `docker://{gone}`")) && said.contains("cannot be reached"),
+        "{said}"
+    );
+}
+
+#[test]
 fn a_saved_archive_is_a_base_and_a_cut_one_is_refused() {
     let bench = Bench::new("ARG BASE\nFROM ${BASE}\nCOPY Dockerfile /\n");
     bench.registry.push("team/base", "v1", &ImageBuilder::new().platform("linux/amd64").file("a", b"1").build());

@@ -114,7 +114,12 @@ impl RegistryImage {
     }
 
     /// The size in bytes that the registry has stored for the blob; `None` where it lacks it.
-    async fn head_blob(&self, access: &Access, descriptor: &Descriptor) -> Result<Option<u64>, Error> {
+    async fn head_blob(
+        &self,
+        access: &Access,
+        descriptor: &Descriptor,
+        action: &'static str,
+    ) -> Result<Option<u64>, Error> {
         let digest = digest_of(descriptor, &self.reference.to_string())?;
         let mut attempts = Attempts::new(&self.client, access);
         loop {
@@ -122,7 +127,7 @@ impl RegistryImage {
                 Ok(size_bytes) => return Ok(size_bytes),
                 Err(failure) => failure,
             };
-            attempts.next(failure).await.map_err(|outcome| self.failed("read", outcome))?;
+            attempts.next(failure).await.map_err(|outcome| self.failed(action, outcome))?;
         }
     }
 
@@ -226,7 +231,7 @@ impl ImageSource for RegistryImage {
 
     async fn blob_size(&self, descriptor: &Descriptor) -> Result<Option<u64>, Error> {
         let _permit = self.client.to_read().await;
-        self.head_blob(&self.pull, descriptor).await
+        self.head_blob(&self.pull, descriptor, "read").await
     }
 
     async fn open_blob(&self, descriptor: &Descriptor) -> Result<BlobReader, Error> {
@@ -258,7 +263,7 @@ impl ImageSink for RegistryImage {
 
     async fn has_blob(&self, descriptor: &Descriptor) -> Result<bool, Error> {
         let _permit = self.client.to_write().await;
-        Ok(self.head_blob(&self.push, descriptor).await?.is_some())
+        Ok(self.head_blob(&self.push, descriptor, "write to").await?.is_some())
     }
 
     async fn put_blob(
@@ -270,7 +275,7 @@ impl ImageSink for RegistryImage {
         let reference = self.reference.to_string();
         let digest = digest_of(descriptor, &reference)?;
         let _permit = self.client.to_write().await;
-        if self.head_blob(&self.push, descriptor).await?.is_some() {
+        if self.head_blob(&self.push, descriptor, "write to").await?.is_some() {
             return Ok(Placed::Present);
         }
         let upload = |access| Upload {
