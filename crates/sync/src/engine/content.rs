@@ -116,6 +116,7 @@ impl Channel {
                 Ok(0) => break,
                 Ok(copied) => {
                     position += copied as u64;
+                    worker.moved_bytes += copied as u64;
                     advance(copied as u64);
                 }
                 Err(Errno::INTR) => {}
@@ -135,6 +136,7 @@ impl Channel {
             };
             write_all(to, &buffer[..read], position)?;
             position += read as u64;
+            worker.moved_bytes += read as u64;
             advance(read as u64);
         }
         Ok(())

@@ -3,8 +3,11 @@
 //! A local filesystem answers in microseconds, and workers beyond the cores only queue for its locks. A volume on a network
 //! answers in milliseconds, most of which a worker spends waiting, and dozens are needed to keep it busy. Nothing that can
 //! be asked beforehand tells one from the other: a user-space filesystem may be either. So it is tried. A walk begins
-//! with a worker for each core. Whenever its workers have mostly waited, their number is doubled, and halved again if that
-//! did not make the walk faster: then they wait for each other, or for the same disk.
+//! with a worker for each core. Whenever small files take long, and mostly of waiting, the number of workers is doubled, and
+//! halved again if that did not make the walk faster: then they wait for each other, or for the same disk.
+//!
+//! The share of waiting alone would not do. On a machine that is busy with other things workers wait for a processor, and
+//! more of them get more of it, at the cost of everyone else and of fighting over locks. Such waits are short.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -13,6 +16,8 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Resource, getrlimit};
 use rustix::time::{ClockId, clock_gettime};
+
+use super::walk::Worker;
 
 /// The most workers. Each has a buffer, of [256 KiB](super::content), and a few open files.
 const MOST: usize = 64;
@@ -33,8 +38,12 @@ const MEASURED_OF: u64 = 4;
 /// What an entry counts as, whatever its size, in bytes: about what is copied in the time that it takes to create a file.
 const ENTRY_BYTES: u64 = 64 * 1024;
 
-/// Above this share of their time waiting, workers are too few.
+/// Above this share of their time waiting, workers may be too few …
 const WAITING: f64 = 0.5;
+
+/// … if each small entry has them wait longer than this. A local filesystem has an answer in a tenth of it even when its
+/// locks are fought over; a network needs as much for one of the several operations of an entry.
+const WAITING_EACH: Duration = Duration::from_micros(500);
 
 /// By how much doubling the workers has to speed up the walk.
 const WORTH: f64 = 1.15;
@@ -50,6 +59,8 @@ pub(crate) struct Crew {
     /// Since the window began.
     visits: AtomicU64,
     units: AtomicU64,
+    /// Of the visits that were measured.
+    measured: AtomicU64,
     busy_ns: AtomicU64,
     computing_ns: AtomicU64,
     window: Mutex<Window>,
@@ -75,6 +86,7 @@ impl Crew {
             limit: AtomicUsize::new(limit),
             visits: zero(),
             units: zero(),
+            measured: zero(),
             busy_ns: zero(),
             computing_ns: zero(),
             window: Mutex::new(Window { began: Duration::ZERO, foreman: Foreman::new(limit, most) }),
@@ -101,21 +113,26 @@ impl Crew {
     }
 
     /// Has a worker visit one entry, and draws conclusions from how long that took.
-    pub(crate) fn visit<T>(&self, visit: impl FnOnce() -> T) -> T {
+    pub(crate) fn visit<'a, T>(&self, worker: &mut Worker<'a>, visit: impl FnOnce(&mut Worker<'a>) -> T) -> T {
         self.units.fetch_add(ENTRY_BYTES, Ordering::Relaxed);
         // Asking for the processor time is a system call of its own, so only some visits are measured.
         if !self.visits.fetch_add(1, Ordering::Relaxed).is_multiple_of(MEASURED_OF) {
-            return visit();
+            return visit(worker);
         }
         let (began, began_computing) = (self.began.elapsed(), computing());
-        let result = visit();
-        let now = self.began.elapsed();
-        self.note(now, now.saturating_sub(began), computing().saturating_sub(began_computing));
+        worker.moved_bytes = 0;
+        let result = visit(worker);
+        // How long a large file takes says nothing about how fast the volume answers.
+        if worker.moved_bytes <= ENTRY_BYTES {
+            let now = self.began.elapsed();
+            self.note(now, now.saturating_sub(began), computing().saturating_sub(began_computing));
+        }
         result
     }
 
     fn note(&self, now: Duration, busy: Duration, computing: Duration) {
         let ns = |duration: Duration| u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
+        self.measured.fetch_add(1, Ordering::Relaxed);
         self.busy_ns.fetch_add(ns(busy), Ordering::Relaxed);
         self.computing_ns.fetch_add(ns(computing), Ordering::Relaxed);
         if self.visits.load(Ordering::Relaxed) >= VISITS_EACH * self.limit() as u64 {
@@ -137,10 +154,13 @@ impl Crew {
         }
         window.began = now;
         self.visits.store(0, Ordering::Relaxed);
-        let take = |counter: &AtomicU64| counter.swap(0, Ordering::Relaxed) as f64;
-        let rate = take(&self.units) / elapsed.as_secs_f64();
-        let waiting = 1.0 - take(&self.computing_ns) / take(&self.busy_ns).max(1.0);
-        self.limit.store(window.foreman.decide(rate, waiting), Ordering::Relaxed);
+        let take = |counter: &AtomicU64| counter.swap(0, Ordering::Relaxed);
+        let rate = take(&self.units) as f64 / elapsed.as_secs_f64();
+        let (measured, busy_ns, computing_ns) = (take(&self.measured), take(&self.busy_ns), take(&self.computing_ns));
+        let waiting_ns = busy_ns.saturating_sub(computing_ns);
+        let waits = waiting_ns as f64 > WAITING * busy_ns as f64
+            && Duration::from_nanos(waiting_ns / measured.max(1)) > WAITING_EACH;
+        self.limit.store(window.foreman.decide(rate, waits), Ordering::Relaxed);
     }
 }
 
@@ -175,7 +195,7 @@ impl Foreman {
         Self { limit, most, reached: limit, state: State::Settled { windows: 0 } }
     }
 
-    fn decide(&mut self, rate: f64, waiting: f64) -> usize {
+    fn decide(&mut self, rate: f64, waits: bool) -> usize {
         self.state = match self.state {
             State::Raised { before } => State::Judging { before },
             State::Judging { before } if rate < before * WORTH => {
@@ -184,7 +204,7 @@ impl Foreman {
             }
             State::Settled { windows: windows @ 1.. } => State::Settled { windows: windows - 1 },
             State::Judging { .. } | State::Settled { windows: 0 } => {
-                if waiting > WAITING && self.limit * 2 <= self.most {
+                if waits && self.limit * 2 <= self.most {
                     self.limit *= 2;
                     self.reached = self.reached.max(self.limit);
                     State::Raised { before: rate }
@@ -202,11 +222,11 @@ mod tests {
     use super::*;
 
     /// Lets a foreman work on a volume whose rate depends on the number of workers, for a while.
-    fn work_on(cores: usize, volume: impl Fn(usize) -> (f64, f64)) -> Foreman {
+    fn work_on(cores: usize, volume: impl Fn(usize) -> (f64, bool)) -> Foreman {
         let mut foreman = Foreman::new(cores, MOST);
         for _ in 0..1000 {
-            let (rate, waiting) = volume(foreman.limit);
-            foreman.decide(rate, waiting);
+            let (rate, waits) = volume(foreman.limit);
+            foreman.decide(rate, waits);
         }
         foreman
     }
@@ -214,17 +234,17 @@ mod tests {
     #[test]
     fn a_volume_that_keeps_its_workers_waiting_gets_as_many_as_help() {
         // Each worker adds as much as the first.
-        let foreman = work_on(2, |workers| (workers as f64, 0.98));
+        let foreman = work_on(2, |workers| (workers as f64, true));
         assert_eq!(foreman.limit, 64);
         // A server that serves sixteen at a time.
-        let foreman = work_on(2, |workers| (workers.min(16) as f64, 0.98));
+        let foreman = work_on(2, |workers| (workers.min(16) as f64, true));
         assert!(foreman.limit == 16 || foreman.limit == 32, "{foreman:?}");
         assert_eq!(foreman.reached, 32, "it was tried");
     }
 
     #[test]
     fn workers_who_compute_get_no_company() {
-        let foreman = work_on(4, |workers| (workers.min(4) as f64, 0.1));
+        let foreman = work_on(4, |workers| (workers.min(4) as f64, false));
         assert_eq!((foreman.limit, foreman.reached), (4, 4));
     }
 
@@ -234,7 +254,7 @@ mod tests {
         let mut above = 0;
         for _ in 0..1000 {
             let rate = 8.0 / foreman.limit as f64;
-            above += u32::from(foreman.decide(rate, 0.9) > 8);
+            above += u32::from(foreman.decide(rate, true) > 8);
         }
         assert!(foreman.limit <= 16);
         assert!(above < 100, "trials are rare: {above} of 1000");
@@ -242,20 +262,21 @@ mod tests {
 
     #[test]
     fn a_number_that_is_no_power_of_two_stays_within_the_most() {
-        let foreman = work_on(6, |workers| (workers as f64, 0.98));
+        let foreman = work_on(6, |workers| (workers as f64, true));
         assert_eq!(foreman.limit, 48);
     }
 
     #[test]
     fn a_crew_grows_while_its_visits_wait_and_not_while_they_compute() {
-        for (computing_us, grows) in [(20, true), (950, false)] {
+        // A network; a busy disk; a local filesystem on a machine with other things to do.
+        for (busy_us, computing_us, grows) in [(1000, 20, true), (1000, 950, false), (150, 20, false)] {
             let crew = Crew::new();
             let first = crew.limit();
             for visit in 1..=2000_u32 {
                 let now = Duration::from_millis(1) * visit;
                 crew.visits.fetch_add(1, Ordering::Relaxed);
                 crew.units.fetch_add(u64::from(visit), Ordering::Relaxed);
-                crew.note(now, Duration::from_millis(1), Duration::from_micros(computing_us));
+                crew.note(now, Duration::from_micros(busy_us), Duration::from_micros(computing_us));
             }
             let foreman = crew.window.into_inner().unwrap().foreman;
             assert_eq!(foreman.reached > first, grows, "{foreman:?}");
@@ -265,9 +286,13 @@ mod tests {
     #[test]
     fn a_visit_is_measured() {
         let crew = Crew::new();
-        assert_eq!(crew.visit(|| 7), 7);
+        assert_eq!(crew.visit(&mut Worker::alone(), |_| 7), 7);
         crew.moved(100);
-        assert_eq!(crew.visits.into_inner(), 1);
-        assert_eq!(crew.units.into_inner(), ENTRY_BYTES + 100);
+        assert_eq!(crew.units.load(Ordering::Relaxed), ENTRY_BYTES + 100);
+        assert_eq!(crew.measured.load(Ordering::Relaxed), 1);
+        for _ in 1..2 * MEASURED_OF {
+            crew.visit(&mut Worker::alone(), |worker| worker.moved_bytes += ENTRY_BYTES + 1);
+        }
+        assert_eq!(crew.measured.into_inner(), 1, "large files are no measure");
     }
 }

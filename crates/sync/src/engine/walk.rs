@@ -60,6 +60,8 @@ pub(crate) trait Visitor: Sync {
 pub(crate) struct Worker<'a> {
     /// Has whatever the last visit left in it.
     pub(crate) buffer: Vec<u8>,
+    /// How much content it has moved; whoever wants to know sets it to zero before.
+    pub(crate) moved_bytes: u64,
     stopped: &'a AtomicBool,
 }
 
@@ -67,7 +69,7 @@ impl Worker<'_> {
     /// One who works alone, outside a walk.
     pub(crate) fn alone() -> Self {
         static NEVER: AtomicBool = AtomicBool::new(false);
-        Self { buffer: Vec::new(), stopped: &NEVER }
+        Self { buffer: Vec::new(), moved_bytes: 0, stopped: &NEVER }
     }
 
     /// Whether the walk has failed elsewhere, so that a long visit may as well be abandoned. What it returns is not looked
@@ -267,7 +269,7 @@ impl<'env, V: Visitor> Walk<'env, V> {
             Errno::LOOP | Errno::NOTDIR => Error::SourceChanged { path: self.path.join(parent.path_to(&name)) },
             errno => Error::io("open", self.path.join(parent.path_to(&name)), errno),
         })?;
-        match self.crew.visit(|| self.visitor.enter(parent, &name, &fd))? {
+        match self.crew.visit(worker, |_| self.visitor.enter(parent, &name, &fd))? {
             None => self.finish(Arc::clone(parent)),
             Some(state) => {
                 let parent = Some(Arc::clone(parent));
@@ -354,7 +356,7 @@ impl<'env, V: Visitor> Walk<'env, V> {
                     directory.unfinished.fetch_sub(1, Ordering::AcqRel);
                 }
             }
-            self.crew.visit(|| self.visitor.entry(directory, &name, kind, worker))?;
+            self.crew.visit(worker, |worker| self.visitor.entry(directory, &name, kind, worker))?;
         }
         self.finish(Arc::clone(directory))
     }
@@ -372,7 +374,7 @@ impl<'env, V: Visitor> Walk<'env, V> {
     }
 
     fn worker(&self) -> Worker<'_> {
-        Worker { buffer: Vec::new(), stopped: &self.stopped }
+        Worker { buffer: Vec::new(), moved_bytes: 0, stopped: &self.stopped }
     }
 
     fn lock(&self) -> MutexGuard<'_, Queue<V::State>> {
