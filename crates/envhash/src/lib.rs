@@ -49,16 +49,18 @@
 mod diff;
 mod dpkg;
 mod elf;
+pub mod env_vars;
 mod error;
 mod hash;
 mod inventory;
 mod need;
 pub mod root;
+pub mod sbom;
 mod system;
 mod take;
 mod venv;
 
-pub use diff::{Change, diff};
+pub use diff::{Change, ChangeKind, diff};
 pub use error::Error;
 pub use hash::{EnvHash, InvalidHash};
 pub use inventory::{Apt, Distribution, Interpreter, Inventory, Package, SCHEME, System, Venv};
