@@ -51,6 +51,8 @@ mod dpkg;
 mod elf;
 pub mod env_vars;
 mod error;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 mod hash;
 mod inventory;
 mod need;

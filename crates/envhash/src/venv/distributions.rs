@@ -85,7 +85,7 @@ impl<'a> Finder<'a> {
     fn read_member(&mut self, archive: &Archive, file: &Path, child: &str) -> Result<Distribution, Error> {
         for name in FILES {
             let member = if name.is_empty() { child.to_owned() } else { format!("{child}/{name}") };
-            let Some(bytes) = archive.read(&member)? else { continue };
+            let Some(bytes) = archive.member(&member)? else { continue };
             if !bytes.is_empty() {
                 return self.read_text(&file.join(member), &bytes);
             }

@@ -7,6 +7,8 @@
 mod archive;
 mod ask;
 mod distributions;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 mod layout;
 mod metadata;
 mod paths;
