@@ -49,6 +49,11 @@ pub(crate) struct Malformed {
 
 /// The stanzas of a status file, in file order.
 pub(crate) fn parse(text: &[u8]) -> Result<Vec<Stanza>, Malformed> {
+    if text.last().is_some_and(|last| *last != b'\n') {
+        // dpkg takes such a file for a cut one too, wherever it ends.
+        let line = memchr::memchr_iter(b'\n', text).count() + 1;
+        return Err(Malformed { line, problem: "the file ends in the middle of a line".into() });
+    }
     let mut stanzas = Vec::new();
     let mut current: Option<(usize, Stanza)> = None;
     for (index, line) in text.split(|byte| *byte == b'\n').enumerate() {
@@ -290,6 +295,7 @@ mod tests {
             ("Package: a\nStatus: installed\n", 2),
             ("Package: a\nStatus: install ok installed\n", 1),
             (": a\n", 1),
+            ("Package: a\nVersion: 1", 2),
         ];
         for (text, line) in table {
             assert_eq!(parse(text.as_bytes()).unwrap_err().line, line, "{text:?}");
