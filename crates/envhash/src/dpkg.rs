@@ -37,6 +37,10 @@ pub(crate) struct Stanza {
     pub(crate) coinstallable: bool,
     /// Wanted and installed: the `ii` of `dpkg -l`.
     pub(crate) installed: bool,
+    /// Something of the package is on the system, if only its configuration.
+    pub(crate) present: bool,
+    /// Where it starts, counted from 1.
+    pub(crate) line: usize,
 }
 
 /// What is wrong with a database, and where.
@@ -84,7 +88,7 @@ fn finish((line, stanza): (usize, Stanza)) -> Result<Stanza, Malformed> {
     if stanza.installed && stanza.version.is_empty() {
         return Err(Malformed { line, problem: format!("`{}` is installed and has no `Version`", stanza.name) });
     }
-    Ok(stanza)
+    Ok(Stanza { line, ..stanza })
 }
 
 fn read_field(stanza: &mut Stanza, field: &[u8], value: &[u8]) -> Result<(), String> {
@@ -101,6 +105,7 @@ fn read_field(stanza: &mut Stanza, field: &[u8], value: &[u8]) -> Result<(), Str
         let words: Vec<_> = text(value)?.split_ascii_whitespace().collect();
         let [want, _, status] = words[..] else { return Err("`Status` has not three words".into()) };
         stanza.installed = want.eq_ignore_ascii_case("install") && status.eq_ignore_ascii_case("installed");
+        stanza.present = !status.eq_ignore_ascii_case("not-installed");
     }
     Ok(())
 }
@@ -146,16 +151,29 @@ impl Database {
         Ok(database)
     }
 
-    fn add(&mut self, path: &Path, text: &[u8]) -> Result<(), Error> {
-        let stanzas = parse(text).map_err(|Malformed { line, problem }| Error::Dpkg {
-            path: path.to_path_buf(),
-            line,
-            problem,
-        })?;
-        for stanza in stanzas {
+    pub(crate) fn add(&mut self, path: &Path, text: &[u8]) -> Result<(), Error> {
+        let failed = |Malformed { line, problem }| Error::Dpkg { path: path.to_path_buf(), line, problem };
+        for stanza in parse(text).map_err(failed)? {
+            self.fits(&stanza).map_err(failed)?;
             self.stanzas.insert((stanza.name.clone(), stanza.architecture.clone()), stanza);
         }
         Ok(())
+    }
+
+    /// dpkg refuses a database in which one package is there for several architectures, unless all of them allow it.
+    fn fits(&self, stanza: &Stanza) -> Result<(), Malformed> {
+        let instances = self.stanzas.range((stanza.name.clone(), String::new())..);
+        let mut others = instances
+            .take_while(|((name, _), _)| *name == stanza.name)
+            .filter(|((_, architecture), other)| *architecture != stanza.architecture && other.present);
+        let conflict = others.find(|(_, other)| !(stanza.coinstallable && other.coinstallable));
+        match conflict.filter(|_| stanza.present) {
+            Some(((name, architecture), _)) => {
+                let problem = format!("`{name}` is there for {} and for {architecture}", stanza.architecture);
+                Err(Malformed { line: stanza.line, problem })
+            }
+            None => Ok(()),
+        }
     }
 
     /// dpkg's own architecture, as the database states it.
@@ -265,9 +283,34 @@ mod tests {
 
     #[test]
     fn a_later_stanza_replaces_the_earlier_one_of_the_same_instance() {
-        let other = stanza("install ok installed", "").replace("amd64", "i386");
-        let again = stanza("deinstall ok config-files", "");
-        assert_eq!(listing(&(stanza("install ok installed", "") + &other + &again)), ["libx:i386=1-2"]);
+        let same = "Multi-Arch: same\n";
+        let other = stanza("install ok installed", same).replace("amd64", "i386");
+        let again = stanza("deinstall ok config-files", same);
+        assert_eq!(listing(&(stanza("install ok installed", same) + &other + &again)), ["libx:i386=1-2"]);
+    }
+
+    /// As dpkg 1.21 was seen to decide.
+    #[test]
+    fn instances_that_cannot_be_installed_together_are_refused_as_dpkg_refuses_them() {
+        let (ii, none, same) = ("install ok installed", "purge ok not-installed", "Multi-Arch: same\n");
+        let table = [
+            (ii, "", ii, "", false),
+            (ii, "", ii, same, false),
+            (ii, same, ii, "", false),
+            (ii, same, ii, same, true),
+            (ii, "", none, "", true),
+            (none, "", ii, same, true),
+            ("hold ok installed", "", ii, "", false),
+            ("install ok unpacked", same, ii, same, true),
+        ];
+        for (first, first_fields, second, second_fields, accepted) in table {
+            let text = stanza(first, first_fields) + &stanza(second, second_fields).replace("amd64", "i386");
+            let result = Database::default().add(Path::new(STATUS), text.as_bytes());
+            assert_eq!(result.is_ok(), accepted, "{text}");
+        }
+        let text = stanza(ii, "") + &stanza(ii, "").replace("amd64", "i386");
+        let error = Database::default().add(Path::new(STATUS), text.as_bytes()).unwrap_err();
+        assert_eq!(error.to_string(), "`/var/lib/dpkg/status` line 6: `libx` is there for i386 and for amd64");
     }
 
     #[test]
@@ -328,7 +371,7 @@ mod tests {
             fields.rotate_left(rotation);
             let parsed = parse((fields.join("\n") + "\n\n\n").as_bytes()).unwrap();
             prop_assert_eq!(parsed, vec![Stanza {
-                name, architecture: "amd64".into(), version, coinstallable: true, installed: true,
+                name, architecture: "amd64".into(), version, coinstallable: true, installed: true, present: true, line: 1,
             }]);
         }
     }

@@ -126,8 +126,19 @@ fn release() -> impl Strategy<Value = String> {
         .prop_map(|lines| lines.into_iter().flat_map(|(line, end)| [line, end]).collect())
 }
 
+/// A package that dpkg accepts beside all others of this list: only `liba` is there for several architectures.
 fn stanza() -> impl Strategy<Value = String> {
-    let name = select(vec!["liba", "libb", "LibC", "x-dev", "cuda-x", "plain", "dpkg"]);
+    let package = select(vec![
+        ("liba", "$native", "Multi-Arch: same\\n"),
+        ("liba", "armhf", "Multi-Arch: same\\n"),
+        ("liba", "m68k", "Multi-Arch: same\\nEssential: yes\\n"),
+        ("libb", "armhf", "Multi-Arch: foreign\\n"),
+        ("LibC", "all", "Conffiles:\\n /x 1\\n"),
+        ("x-dev", "$native", "Multi-Arch: allowed\\n"),
+        ("cuda-x", "m68k", ""),
+        ("plain", "all", ""),
+        ("dpkg", "$native", ""),
+    ]);
     let status = select(vec![
         "install ok installed",
         "install ok installed",
@@ -138,13 +149,8 @@ fn stanza() -> impl Strategy<Value = String> {
         "install ok half-configured",
         "purge ok not-installed",
     ]);
-    let architecture = select(vec!["$native", "all", "armhf", "m68k"]);
     let version = select(vec!["1", "0:1.0-1", "2:1.0", "1.0~rc1", "1+rocm6", "1.dev"]);
-    let fields =
-        select(vec!["", "Multi-Arch: same\\n", "Multi-Arch: foreign\\n", "Essential: yes\\n", "Conffiles:\\n /x 1\\n"]);
-    (name, status, architecture, version, fields).prop_map(|(name, status, architecture, version, fields)| {
-        // dpkg refuses a package for all architectures that can be installed for several.
-        let fields = if architecture == "all" && fields.starts_with("Multi-Arch: same") { "" } else { fields };
+    (package, status, version).prop_map(|((name, architecture, fields), status, version)| {
         format!("package {name} '{status}' \"{architecture}\" {version} $'{fields}'")
     })
 }

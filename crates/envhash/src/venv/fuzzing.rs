@@ -28,6 +28,16 @@ pub(crate) fn metadata(bytes: &[u8]) {
     }
 }
 
+/// `Name` and `Version` as installations read them that leave folded values alone, and that re-indent all of them.
+#[cfg(test)]
+pub(crate) fn readings(text: &str) -> [(Option<String>, Option<String>); 2] {
+    [Redent::No, Redent::Always].map(|redent| {
+        let folding = Folding { redent, strips_newlines: false };
+        let fields = metadata::parse(text).map_folded(|value| folding.apply(value));
+        (fields.name, fields.version)
+    })
+}
+
 pub(crate) fn pth(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
     for modern_text in [false, true] {
