@@ -159,16 +159,7 @@ impl Filesystem for Passthrough {
         } => |target| reply.data(target.as_os_str().as_encoded_bytes()));
     }
 
-    fn mknod(
-        &self,
-        req: &Request,
-        parent: INodeNo,
-        name: &OsStr,
-        mode: u32,
-        umask: u32,
-        rdev: u32,
-        reply: ReplyEntry,
-    ) {
+    fn mknod(&self, req: &Request, parent: INodeNo, name: &OsStr, mode: u32, umask: u32, rdev: u32, reply: ReplyEntry) {
         answer!(self, reply, {
             let kind = rustix::fs::FileType::from_raw_mode(mode);
             mknodat(CWD, self.nodes.child(parent, name)?, kind, Mode::from_raw_mode(mode), rdev.into())?;
