@@ -2,6 +2,7 @@
 
 mod imagegen_memory;
 mod measure;
+mod sync;
 
 use anyhow::Result;
 
@@ -19,11 +20,14 @@ pub(crate) struct Args {
 enum Bench {
     /// Peak memory of a native build of one large layer
     ImagegenMemory(imagegen_memory::Args),
+    /// `vast-sync copy` beside other copiers, on a real environment
+    Sync(sync::Args),
 }
 
 /// Measures and prints the figures; the answer is no when a promised limit is exceeded.
 pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<Verdict> {
     match &args.bench {
         Bench::ImagegenMemory(args) => imagegen_memory::run(workspace, args),
+        Bench::Sync(args) => sync::run(workspace, args),
     }
 }
