@@ -23,13 +23,13 @@ struct Environment {
     machine: String,
     release: Vec<String>,
     apt: Vec<(String, String)>,
-    venvs: Vec<Python>,
+    venvs: Vec<VenvFacts>,
     hashes: Hashes,
     hash: EnvHash,
 }
 
 #[derive(Deserialize)]
-struct Python {
+struct VenvFacts {
     name: String,
     python: Option<String>,
     packages: Vec<Fields>,
@@ -98,7 +98,7 @@ fn metadata_reads_as_the_vectors_say() {
 fn packages_are_listed_as_the_vectors_say() {
     for vector in vectors().packages {
         let mut database = Database::default();
-        database.add(Path::new("/status"), vector.status.as_bytes()).unwrap();
+        database.add_status(Path::new("/status"), vector.status.as_bytes()).unwrap();
         let packages = database.installed("amd64").into_iter().filter(dpkg::counts).collect();
         let lines: Vec<_> = Apt::new(packages).packages.iter().map(Package::line).collect();
         assert_eq!(lines, vector.lines, "{}", vector.status);

@@ -1,5 +1,6 @@
 //! `cargo xtask bench`: measurements whose figures stand in `docs/benchmarks.md`.
 
+mod envhash;
 mod imagegen_memory;
 mod measure;
 mod sync;
@@ -18,6 +19,8 @@ pub(crate) struct Args {
 
 #[derive(Debug, clap::Subcommand)]
 enum Bench {
+    /// `vast-envhash` beside the recipe, on a real environment
+    Envhash(envhash::Args),
     /// Peak memory of a native build of one large layer
     ImagegenMemory(imagegen_memory::Args),
     /// `vast-sync copy` beside other copiers, on a real environment
@@ -27,6 +30,7 @@ enum Bench {
 /// Measures and prints the figures; the answer is no when a promised limit is exceeded.
 pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<Verdict> {
     match &args.bench {
+        Bench::Envhash(args) => envhash::run(workspace, args),
         Bench::ImagegenMemory(args) => imagegen_memory::run(workspace, args),
         Bench::Sync(args) => sync::run(workspace, args),
     }

@@ -127,7 +127,8 @@ fn release() -> impl Strategy<Value = String> {
 }
 
 /// A package that dpkg accepts beside all others of this list: only `liba` is there for several architectures.
-fn stanza() -> impl Strategy<Value = String> {
+/// Gives what it takes the place of, and the code that prints its stanza.
+fn stanza() -> impl Strategy<Value = (String, String)> {
     let package = select(vec![
         ("liba", "$native", "Multi-Arch: same\\n"),
         ("liba", "armhf", "Multi-Arch: same\\n"),
@@ -151,7 +152,8 @@ fn stanza() -> impl Strategy<Value = String> {
     ]);
     let version = select(vec!["1", "0:1.0-1", "2:1.0", "1.0~rc1", "1+rocm6", "1.dev"]);
     (package, status, version).prop_map(|((name, architecture, fields), status, version)| {
-        format!("package {name} '{status}' \"{architecture}\" {version} $'{fields}'")
+        let part = format!("{name}-{}", if name == "liba" { architecture } else { "any" });
+        (part, format!("package {name} '{status}' \"{architecture}\" {version} $'{fields}'"))
     })
 }
 
@@ -194,8 +196,11 @@ fn mutation() -> impl Strategy<Value = String> {
         2 => (venv(), configuration()).prop_map(|(venv, text)| {
             format!("[[ ! -d /venv/{venv} || -d /venv/{venv}/conda-meta ]] || printf %s {} > /venv/{venv}/pyvenv.cfg", word(&text))
         }),
-        3 => stanza().prop_map(|stanza| format!("{stanza} >> /var/lib/dpkg/status")),
-        1 => (select(vec!["0000", "0001", "0007"]), stanza()).prop_map(|(file, stanza)| format!("{stanza} > /var/lib/dpkg/updates/{file}")),
+        // dpkg refuses most packages where they are stated twice.
+        3 => stanza().prop_map(|(part, stanza)| {
+            format!("{stanza} > /opt/parts/{part}; cat /opt/parts/* > /var/lib/dpkg/status")
+        }),
+        1 => (select(vec!["0000", "0001", "0007"]), stanza()).prop_map(|(file, (_, stanza))| format!("{stanza} > /var/lib/dpkg/updates/{file}")),
         1 => Just("printf '%s\\narmhf\\n' \"$native\" > /var/lib/dpkg/arch".to_owned()),
         2 => release().prop_map(|text| format!("printf %s {} > /etc/os-release", word(&text))),
     ]
@@ -203,7 +208,9 @@ fn mutation() -> impl Strategy<Value = String> {
 
 /// A small database and one environment, so that the first change already has something to meet.
 const START: &str = r#"
-package dpkg 'install ok installed' "$native" 1.21 '' > /var/lib/dpkg/status
+mkdir /opt/parts
+package dpkg 'install ok installed' "$native" 1.21 '' > /opt/parts/dpkg-any
+cat /opt/parts/* > /var/lib/dpkg/status
 make_venv main
 dist "$site" first 1
 "#;

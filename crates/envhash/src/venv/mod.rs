@@ -6,6 +6,7 @@
 
 mod archive;
 mod ask;
+mod crew;
 mod distributions;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzzing;

@@ -6,7 +6,7 @@
 
 mod column;
 mod contender;
-mod source;
+pub(super) mod source;
 mod table;
 
 use std::fs;
