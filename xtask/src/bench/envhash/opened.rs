@@ -54,7 +54,7 @@ impl Reason {
             _ if path.starts_with("/var/lib/dpkg/") => Self::Packages,
             _ if path.starts_with("/etc/ld.so.conf") => Self::Interpreter,
             _ if matches!(name, "METADATA" | "PKG-INFO") || name.ends_with(".egg-info") => Self::Distribution,
-            _ if name.ends_with(".pth") => Self::Paths,
+            _ if Path::new(name).extension().is_some_and(|suffix| suffix == "pth") => Self::Paths,
             _ if name.starts_with("python") || name.starts_with("libpython") => Self::Interpreter,
             _ if matches!(name, "pyvenv.cfg" | "site.py" | "_adapters.py" | "_policybase.py" | "passwd") => {
                 Self::Interpreter
