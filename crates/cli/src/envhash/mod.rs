@@ -7,7 +7,7 @@ mod image;
 mod stored;
 
 use std::error::Error;
-use std::io::Write as _;
+use std::io::{ErrorKind, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -122,5 +122,9 @@ fn stated_time() -> Result<Timestamp, Box<dyn Error>> {
 /// Prints a text, its colours only where they are wanted.
 fn print(text: &str) -> Result<(), Box<dyn Error>> {
     let mut out = anstream::stdout().lock();
-    Ok(out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(|error| format!("cannot print: {error}"))?)
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        // A reader such as `head` that has seen enough.
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
+        printed => Ok(printed.map_err(|error| format!("cannot print: {error}"))?),
+    }
 }

@@ -172,6 +172,22 @@ fn a_damaged_program_is_named() {
 }
 
 #[test]
+fn a_reader_that_has_seen_enough_is_no_error() {
+    let root = small_root();
+    // More than a pipe holds, so that the writer is still at it when the reader goes.
+    let packages: String = (0..5000)
+        .map(|n| format!("Package: lib{n}\nStatus: install ok installed\nArchitecture: all\nVersion: 1\n\n"))
+        .collect();
+    write(root.path(), "var/lib/dpkg/status", packages);
+    let output = Command::new("bash")
+        .args(["-c", "\"$0\" --root \"$1\" --explain | head -n 1; exit ${PIPESTATUS[0]}", PROGRAM])
+        .arg(root.path())
+        .output()
+        .unwrap();
+    assert_eq!((output.status.code(), text(&output.stderr)), (Some(0), ""));
+}
+
+#[test]
 fn a_closed_output_is_an_error_and_no_panic() {
     let root = small_root();
     let output = Command::new("bash")
