@@ -5,7 +5,7 @@ use std::os::unix::fs::{PermissionsExt as _, chown, symlink};
 use std::path::Path;
 use std::process::{Command, Output};
 
-use crate::command_line::{run, small_root, text, write};
+use crate::command_line::{STATUS, run, small_root, text, write};
 use crate::fixture::{PROGRAM, agreed};
 
 /// A root with one environment of the machine's own interpreter; gives the environment's site directory, inside the root.
@@ -105,7 +105,7 @@ fn directories_in_the_place_of_files_have_the_recipes_answer() {
 /// Wherever the file was cut: dpkg and this program refuse it, or both list the same.
 #[test]
 fn a_truncated_package_database_is_named_or_has_the_recipes_answer() {
-    const STATUS: &str = "Package: liba\nStatus: install ok installed\nArchitecture: all\nVersion: 1\n\n\
+    const WHOLE: &str = "Package: liba\nStatus: install ok installed\nArchitecture: all\nVersion: 1\n\n\
                           Package: libb\nVersion: 1:2-3\nArchitecture: all\nMaintainer: x\nStatus: install ok installed\nDescription: x\n y\n";
     let mut refused = 0;
     let admin = tempfile::tempdir().unwrap();
@@ -113,10 +113,10 @@ fn a_truncated_package_database_is_named_or_has_the_recipes_answer() {
         fs::create_dir(admin.path().join(file)).unwrap();
     }
     write(admin.path(), "available", "");
-    for cut in 1..STATUS.len() {
+    for cut in 1..WHOLE.len() {
         let root = small_root();
-        write(root.path(), "var/lib/dpkg/status", &STATUS[..cut]);
-        write(admin.path(), "status", &STATUS[..cut]);
+        write(root.path(), "var/lib/dpkg/status", &WHOLE[..cut]);
+        write(admin.path(), "status", &WHOLE[..cut]);
         let listed = Command::new("dpkg").arg("--admindir").arg(admin.path()).arg("-l").output().unwrap();
         let ours = run(&["--root", root.path().to_str().unwrap(), "--json"]);
         if ours.status.code() == Some(0) {
@@ -138,7 +138,7 @@ fn a_truncated_package_database_is_named_or_has_the_recipes_answer() {
             assert_refused(&ours, "/var/lib/dpkg/status");
             assert!(text(&ours.stderr).contains("line "), "{}", text(&ours.stderr));
             // dpkg overlooks a single character on the last line. The file is cut there all the same.
-            let overlooked = STATUS[..cut].rsplit('\n').next().is_some_and(|line| line.len() == 1);
+            let overlooked = WHOLE[..cut].rsplit('\n').next().is_some_and(|line| line.len() == 1);
             assert!(overlooked || listed.stdout.is_empty(), "cut at {cut}: {}", text(&ours.stderr));
         }
     }
@@ -175,9 +175,11 @@ fn a_damaged_program_is_named() {
 fn a_reader_that_has_seen_enough_is_no_error() {
     let root = small_root();
     // More than a pipe holds, so that the writer is still at it when the reader goes.
-    let packages: String = (0..5000)
-        .map(|n| format!("Package: lib{n}\nStatus: install ok installed\nArchitecture: all\nVersion: 1\n\n"))
-        .collect();
+    let packages = STATUS.to_owned()
+        + "\n"
+        + &(0..5000)
+            .map(|n| format!("Package: lib{n}\nStatus: install ok installed\nArchitecture: all\nVersion: 1\n\n"))
+            .collect::<String>();
     write(root.path(), "var/lib/dpkg/status", packages);
     let output = Command::new("bash")
         .args(["-c", "\"$0\" --root \"$1\" --explain | head -n 1; exit ${PIPESTATUS[0]}", PROGRAM])

@@ -21,7 +21,7 @@ pub(crate) fn write(root: &Path, path: &str, content: impl AsRef<[u8]>) {
     fs::write(path, content).unwrap();
 }
 
-const STATUS: &str = "Package: dpkg\nStatus: install ok installed\nArchitecture: arm64\nVersion: 1.22\n\n\
+pub(crate) const STATUS: &str = "Package: dpkg\nStatus: install ok installed\nArchitecture: arm64\nVersion: 1.22\n\n\
                       Package: libx\nStatus: install ok installed\nArchitecture: arm64\nVersion: 1\n";
 
 /// A small root without environments.
