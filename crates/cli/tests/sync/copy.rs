@@ -1,12 +1,12 @@
 //! `vast-sync copy`.
 
 use std::fs;
-use std::os::unix::fs::{MetadataExt, symlink};
+use std::os::unix::fs::{FileExt, MetadataExt, symlink};
 use std::os::unix::net::UnixListener;
 use std::path::Path;
 
-use crate::command::{run, succeed, vast_sync};
-use crate::tree::{assert_alike, everything, listing, names};
+use crate::command::{run, succeed, tool, vast_sync};
+use crate::tree::{assert_alike, everything, listing, names, set_mode};
 
 fn copy(from: &Path, to: &Path) -> std::process::Command {
     let mut command = vast_sync();
@@ -62,6 +62,47 @@ fn a_single_file_a_link_and_a_fifo_are_copied_as_they_are() {
         assert_eq!(facts(&one), facts(&to), "{name}");
         assert_eq!(fs::read_link(&one).ok(), fs::read_link(&to).ok(), "{name}");
         fs::remove_file(to).unwrap();
+    }
+}
+
+#[test]
+fn large_files_arrive_whole_with_their_holes_and_their_other_names() {
+    let root = tempfile::tempdir().unwrap();
+    let (from, to) = (root.path().join("from"), root.path().join("to"));
+    fs::create_dir_all(from.join("deep")).unwrap();
+    // Neither ends where a range does.
+    let content: Vec<u8> =
+        (0..90_000_001_u64).map(|at| (at.wrapping_mul(0x9E37_79B9) >> 24).to_le_bytes()[0]).collect();
+    fs::write(from.join("dense"), &content).unwrap();
+    fs::hard_link(from.join("dense"), from.join("deep/dense-too")).unwrap();
+    set_mode(&from.join("dense"), 0o4751);
+    let sparse = fs::File::create(from.join("sparse")).unwrap();
+    for (at, bytes) in [(0, 5), (15 << 20, 3 << 20), (100 << 20, 70_000)] {
+        sparse.write_all_at(&content[..bytes], at).unwrap();
+    }
+    sparse.set_len((200 << 20) + 1).unwrap();
+    fs::File::create(from.join("empty")).unwrap().set_len(100 << 20).unwrap();
+
+    succeed(copy(&from, &to).arg("--verify=checksum"));
+    assert_alike(&from, &to);
+    let alone = root.path().join("alone");
+    succeed(copy(&from.join("sparse"), &alone).arg("--verify=checksum"));
+    fs::remove_file(to.join("dense")).unwrap();
+    fs::remove_file(to.join("sparse")).unwrap();
+    fs::remove_dir_all(to.join("deep")).unwrap();
+    succeed(copy(&from, &to).arg("--merge"));
+    assert_alike(&from.join("deep"), &to.join("deep"));
+    for (name, copies) in [("dense", vec![to.join("dense")]), ("sparse", vec![to.join("sparse"), alone])] {
+        for copied in copies {
+            tool("cmp", [&from.join(name), &copied]);
+            let facts = |path: &Path| {
+                let facts = fs::metadata(path).unwrap();
+                (facts.mode(), facts.mtime_nsec(), facts.nlink(), facts.blocks() / 2048)
+            };
+            let (was, is) = (facts(&from.join(name)), facts(&copied));
+            assert_eq!((was.0, was.1, was.2), (is.0, is.1, is.2), "{name}");
+            assert!(is.3 <= was.3, "{name}: {} MB for {}", is.3, was.3);
+        }
     }
 }
 

@@ -63,7 +63,7 @@ impl Passthrough {
 
 fn flags_of(flags: i32) -> OFlags {
     // The path leads through `/proc`, whose links have to be followed; appending is the kernel's business.
-    OFlags::from_bits_retain(flags.unsigned_abs()) - OFlags::NOFOLLOW - OFlags::APPEND | OFlags::CLOEXEC
+    (OFlags::from_bits_retain(flags.unsigned_abs()) - OFlags::NOFOLLOW - OFlags::APPEND) | OFlags::CLOEXEC
 }
 
 fn timespec(time: Option<TimeOrNow>) -> Timespec {
