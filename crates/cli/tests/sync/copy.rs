@@ -6,6 +6,7 @@ use std::os::unix::net::UnixListener;
 use std::path::Path;
 
 use crate::command::{run, succeed, tool, vast_sync};
+use crate::mount::Mount;
 use crate::tree::{assert_alike, everything, listing, names, set_mode};
 
 fn copy(from: &Path, to: &Path) -> std::process::Command {
@@ -201,6 +202,43 @@ fn a_copy_into_itself_is_refused_and_leaves_nothing() {
     assert_eq!(run.code, Some(2));
     assert!(run.stderr.contains("lies inside the source"), "{run:?}");
     assert_eq!(names(&from.join("inner")), ["file"]);
+}
+
+#[test]
+fn a_source_that_is_to_disappear_is_renamed_on_one_filesystem_and_removed_after_a_copy_to_another() {
+    let root = tempfile::tempdir().unwrap();
+    let (from, to) = (root.path().join("from"), root.path().join("to"));
+    fs::create_dir(&from).unwrap();
+    everything(&from);
+    let (before, inode) = (listing(&from), fs::metadata(from.join("large")).unwrap().ino());
+    fs::create_dir(&to).unwrap();
+    succeed(copy(&from, &to).arg("--move"));
+    assert_eq!(listing(&to), before);
+    assert_eq!(fs::metadata(to.join("large")).unwrap().ino(), inode, "the same file");
+    assert_eq!(names(root.path()), ["to"]);
+
+    let volume = Mount::tmpfs(&root.path().join("volume"), "size=200m");
+    succeed(copy(&to, &volume.at.join("moved")).arg("--move"));
+    assert_eq!(listing(&volume.at.join("moved")), before);
+    assert_eq!(names(root.path()), ["volume"]);
+}
+
+#[test]
+fn a_source_of_which_something_is_lost_on_the_way_stays() {
+    let root = tempfile::tempdir().unwrap();
+    let from = root.path().join("from");
+    fs::create_dir(&from).unwrap();
+    everything(&from);
+    let before = listing(&from);
+    // It has no attributes.
+    let volume = Mount::new(&root.path().join("volume"), &["-t", "ramfs", "ramfs"]);
+    let run = succeed(copy(&from, &volume.at.join("to")).arg("--move"));
+    assert!(run.stderr.contains("stays, since not everything of it is in the copy"), "{run:?}");
+    assert_eq!(listing(&from), before);
+    // And what is there is not replaced by a rename either.
+    fs::create_dir_all(root.path().join("user/theirs")).unwrap();
+    assert_eq!(crate::command::run(copy(&from, &root.path().join("user")).arg("--move")).code, Some(2));
+    assert_eq!(listing(&from), before);
 }
 
 #[test]

@@ -50,7 +50,7 @@ fn on_a_terminal_there_is_a_bar_with_amounts_a_rate_and_the_time_left_and_in_the
     let sent = on_a_terminal(copy(root.path()).env("VAST_SYNC_FAULT", "delay:stage.create=20"));
     let drawn: Vec<_> = sent.split('\r').filter(|line| line.contains("/101 files")).collect();
     let half_way = drawn.iter().find(|line| line.contains("█████░")).unwrap_or_else(|| panic!("{sent:?}"));
-    for part in [" MiB/4.77 MiB ", " MiB/s ", " left"] {
+    for part in ["iB/4.77 MiB ", "iB/s ", " left"] {
         assert!(half_way.contains(part), "{part}: {half_way:?}");
     }
     assert!(!half_way.contains(" 0/101 files"), "files are counted on the way: {half_way:?}");
