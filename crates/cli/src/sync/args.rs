@@ -58,6 +58,9 @@ pub(super) struct CopyArgs {
     /// Add what is missing to a directory that is there; what it has stays as it is.
     #[arg(long)]
     merge: bool,
+    /// Have the source disappear: renamed where that is possible, else removed when the copy is complete and durable.
+    #[arg(long = "move", conflicts_with = "merge")]
+    remove_source: bool,
     /// Compare the copy with its source before it is published; `checksum` compares every byte.
     #[arg(long, value_name = "HOW", num_args = 0..=1, require_equals = true, default_missing_value = "facts")]
     verify: Option<Verify>,
@@ -119,6 +122,7 @@ impl CopyArgs {
     pub(super) fn options(&self) -> copy::Options {
         let mut options = copy::Options::new(&self.from, &self.to);
         options.merge = self.merge;
+        options.remove_source = self.remove_source;
         options.verify = self.verify.map(|verify| match verify {
             Verify::Facts => copy::Depth::Facts,
             Verify::Checksum => copy::Depth::Content,

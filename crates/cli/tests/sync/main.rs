@@ -4,7 +4,12 @@
 mod command;
 mod copy;
 mod crash;
+mod filesystems;
 mod fleet;
+mod hostile;
+mod mount;
+mod power;
+mod terminal;
 mod tree;
 mod volumes;
 mod workspace;

@@ -182,6 +182,7 @@ impl Copier<'_> {
             Named::Linked => self.done(),
             Named::Taken if self.merge => self.keep(),
             Named::Taken => return Err(self.target_error("link", spot.path, Errno::EXIST)),
+            Named::Failed(errno) => return Err(self.target_error("link", spot.path, errno)),
             Named::Refused => {
                 self.notes.lack(Lack::HardLinks, &self.to.join(spot.path));
                 if !self.merge {
@@ -299,7 +300,11 @@ impl Copier<'_> {
     }
 
     fn finish(&self, from: Object<'_>, stat: &Stat, to: Object<'_>, born: Born, path: &Path) -> Result<(), Error> {
-        metadata::apply(from, stat, to, born, self.notes.at(self.to, path))?;
+        let notes = self.notes.at(self.to, path);
+        metadata::apply(from, stat, to, born, notes)?;
+        if self.births.deserves_look(stat, born) {
+            metadata::notice(stat, to, notes)?;
+        }
         self.done();
         Ok(())
     }
@@ -369,7 +374,7 @@ impl Copier<'_> {
     pub(crate) fn target_error(&self, action: &'static str, path: &Path, errno: Errno) -> Error {
         let path = join(self.to, path);
         if space::is_full(errno) {
-            space::full(self.volume, &path, self.size.allocated_bytes, self.size.inodes, errno)
+            space::full(self.volume, &path, &self.size, errno)
         } else {
             Error::io(action, path, errno)
         }

@@ -89,9 +89,10 @@ impl fmt::Display for Contender {
             Self::VastSync => "`vast-sync copy`",
             Self::Cp => "`cp -a`",
             Self::Rsync => "`rsync -a`",
-            Self::Tar => "`tar | tar`",
+            // A bar would end the cell of the table.
+            Self::Tar => "`tar` to `tar`",
             Self::Xcp => "`xcp -r`",
-            Self::TarGzip => "`tar -z | tar -z`",
+            Self::TarGzip => "`tar -z` to `tar -z`",
             Self::Dd => "`dd`, the bound",
         })
     }
