@@ -2,11 +2,14 @@
 
 use std::env;
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{Parser, Subcommand, ValueEnum};
-use vast_sync::{copy, env_vars, workspace};
+use vast_sync::environment::Timing;
+use vast_sync::{Error, copy, env_vars, environment, home, workspace};
+
+use crate::instance::Root;
 
 /// Crash-safe copies onto volumes that several instances share.
 #[derive(Debug, Parser)]
@@ -20,6 +23,10 @@ pub(super) struct Args {
 pub(super) enum Command {
     /// Publish the image's items in the workspace, unless something of their names is there.
     Workspace(WorkspaceArgs),
+    /// Move the environments to the volume, once for all instances, and leave links.
+    Environment(EnvironmentArgs),
+    /// Move the home directories to the volume, once for all instances, and leave links.
+    Home(HomeArgs),
     /// Copy a tree faithfully; it gets its name when it is complete.
     Copy(CopyArgs),
     /// Show what is in place in the workspace, who is at work, and what was left behind.
@@ -45,6 +52,42 @@ pub(super) struct WorkspaceArgs {
     lock_wait: u64,
     #[command(flatten)]
     pub(super) manner: MannerArgs,
+}
+
+/// What moving environments and moving homes have in common.
+#[derive(Debug, clap::Args)]
+pub(super) struct MoveArgs {
+    #[command(flatten)]
+    pub(super) root: Root,
+    /// The directory on the volume, seen from the root [default: $WORKSPACE, or /workspace].
+    #[arg(long, value_name = "DIR")]
+    pub(super) workspace: Option<PathBuf>,
+    /// How long to wait for the instance that copies, in seconds.
+    #[arg(long, value_name = "SECONDS", default_value = "3600", value_parser = seconds)]
+    wait: Duration,
+    /// For tests: how long an instance that copies may be silent, in seconds. The same for all instances.
+    #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = seconds, hide = true)]
+    lease: Duration,
+    /// Bring back into the container what was moved: each link is replaced by a copy. The volume stays as it is.
+    #[arg(long, conflicts_with = "dry_run")]
+    pub(super) undo: bool,
+    #[command(flatten)]
+    pub(super) manner: MannerArgs,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct EnvironmentArgs {
+    /// The id of the environment [default: `$ENV_ID`, or the content of `/.env_hash`].
+    #[arg(long, value_name = "ID")]
+    id: Option<String>,
+    #[command(flatten)]
+    pub(super) common: MoveArgs,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct HomeArgs {
+    #[command(flatten)]
+    pub(super) common: MoveArgs,
 }
 
 #[derive(Debug, clap::Args)]
@@ -113,6 +156,59 @@ impl WorkspaceArgs {
         options.lock_wait = Duration::from_secs(self.lock_wait);
         options
     }
+}
+
+impl MoveArgs {
+    fn timing(&self) -> Timing {
+        Timing { lease: self.lease, bound: self.wait }
+    }
+}
+
+impl EnvironmentArgs {
+    /// What they mean.
+    ///
+    /// # Errors
+    /// When there is no id, or none that can be one.
+    pub(super) fn options(&self) -> Result<environment::Options, Error> {
+        let root = &self.common.root.root;
+        let id = match &self.id {
+            Some(id) => id.parse()?,
+            None => environment::Id::find(env::var(env_vars::ENV_ID).ok().as_deref(), root)?,
+        };
+        let mut options = environment::Options::new(root, workspace(self.common.workspace.as_deref()), id);
+        options.instance = instance();
+        options.timing = self.common.timing();
+        Ok(options)
+    }
+}
+
+impl HomeArgs {
+    /// What they mean.
+    pub(super) fn options(&self) -> home::Options {
+        let mut options = home::Options::new(&self.common.root.root, workspace(self.common.workspace.as_deref()));
+        options.instance = instance();
+        options.timing = self.common.timing();
+        options
+    }
+}
+
+/// `$WORKSPACE` as a path of the container.
+pub(super) fn workspace(argument: Option<&Path>) -> PathBuf {
+    let variable = env::var_os(env_vars::WORKSPACE).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let workspace = argument.map(Path::to_owned).or(variable).unwrap_or_else(|| PathBuf::from("/workspace"));
+    Path::new("/").join(workspace)
+}
+
+/// What people call this instance: `C.12345`.
+fn instance() -> String {
+    let variable = |name| env::var(name).ok().filter(|value| !value.is_empty());
+    let number = variable(env_vars::CONTAINER_ID).map(|number| format!("C.{number}"));
+    number.or_else(|| variable(env_vars::VAST_CONTAINERLABEL)).unwrap_or_default()
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    let seconds: f64 = text.parse().map_err(|_| "not a number".to_owned())?;
+    Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string())
 }
 
 impl CopyArgs {
