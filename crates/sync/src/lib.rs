@@ -59,6 +59,7 @@ pub mod copy;
 pub mod env_vars;
 pub mod environment;
 pub mod home;
+pub mod stock;
 pub mod workspace;
 
 pub use cancel::Cancel;

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use clap::{Parser, Subcommand, ValueEnum};
 use vast_sync::environment::Timing;
+use vast_sync::stock::gc;
 use vast_sync::{Error, copy, env_vars, environment, home, workspace};
 
 use crate::instance::Root;
@@ -29,6 +30,8 @@ pub(super) enum Command {
     Home(HomeArgs),
     /// Copy a tree faithfully; it gets its name when it is complete.
     Copy(CopyArgs),
+    /// Remove what nobody needs from the volume: environments that are not kept, and what the dead left behind.
+    Gc(GcArgs),
     /// Show what is in place in the workspace, who is at work, and what was left behind.
     Status(StatusArgs),
 }
@@ -88,6 +91,27 @@ pub(super) struct EnvironmentArgs {
 pub(super) struct HomeArgs {
     #[command(flatten)]
     pub(super) common: MoveArgs,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct GcArgs {
+    #[command(flatten)]
+    root: Root,
+    /// The directory on the volume, seen from the root [default: $WORKSPACE, or /workspace].
+    #[arg(long, value_name = "DIR")]
+    workspace: Option<PathBuf>,
+    /// An environment that stays, besides the container's own; may be repeated.
+    #[arg(long, value_name = "ID")]
+    keep: Vec<String>,
+    /// Remove it; without this, only say what would be removed.
+    #[arg(long)]
+    pub(super) apply: bool,
+    /// Print a JSON document.
+    #[arg(long)]
+    pub(super) json: bool,
+    /// For tests: how long an instance that copies may be silent, in seconds. The same for all instances.
+    #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = seconds, hide = true)]
+    lease: Duration,
 }
 
 #[derive(Debug, clap::Args)]
@@ -190,6 +214,28 @@ impl HomeArgs {
         options.timing = self.common.timing();
         options
     }
+}
+
+impl GcArgs {
+    /// What they mean. The container's own environment is kept, if it has an id.
+    ///
+    /// # Errors
+    /// When what is to be kept can be no id.
+    pub(super) fn options(&self) -> Result<gc::Options, Error> {
+        let mut keep = self.keep.iter().map(|id| Ok(id.parse()?)).collect::<Result<Vec<_>, Error>>()?;
+        match environment::Id::find(env::var(env_vars::ENV_ID).ok().as_deref(), &self.root.root) {
+            Ok(own) => keep.push(own),
+            Err(Error::NoId { .. }) => {}
+            Err(error) => return Err(error),
+        }
+        let workspace = on_host(&self.root.root, &workspace(self.workspace.as_deref()));
+        Ok(gc::Options { workspace, keep, timing: Timing { lease: self.lease, ..Timing::default() } })
+    }
+}
+
+/// Where a path of the container is on this machine.
+pub(super) fn on_host(root: &Path, path: &Path) -> PathBuf {
+    root.join(path.strip_prefix("/").unwrap_or(path))
 }
 
 /// `$WORKSPACE` as a path of the container.

@@ -2,6 +2,7 @@
 
 mod args;
 mod copy;
+mod gc;
 mod output;
 mod progress;
 mod relocation;
@@ -29,6 +30,7 @@ pub fn run() -> ExitCode {
         Command::Workspace(args) => workspace::run(args).map_err(Failure::from),
         Command::Environment(args) => relocation::environment(args),
         Command::Home(args) => relocation::home(args),
+        Command::Gc(args) => gc::run(args),
         Command::Copy(args) => copy::run(args).map_err(Failure::from),
         Command::Status(args) => status::run(args).map_err(Failure::from),
     };

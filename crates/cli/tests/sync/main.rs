@@ -1,10 +1,16 @@
 //! Runs of the real `vast-sync`, on real filesystems, with deaths at every point that matters.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a failed expectation is a failed test")]
 
+mod chance;
 mod command;
+mod container;
 mod copy;
 mod crash;
+mod deaths;
 mod fleet;
+mod instances;
+mod moved;
+mod overlay;
 mod tree;
 mod volumes;
 mod workspace;

@@ -73,6 +73,7 @@ impl Options {
     fn relocation(&self) -> Result<Relocation, Error> {
         Ok(Relocation {
             root: self.root.clone(),
+            workspace: self.workspace.clone(),
             above: self.workspace.join(DIRECTORY),
             name: self.id.as_str().to_owned(),
             sign: SIGN,

@@ -49,6 +49,7 @@ impl Options {
     fn relocation(&self) -> Result<Relocation, Error> {
         Ok(Relocation {
             root: self.root.clone(),
+            workspace: self.workspace.clone(),
             above: self.workspace.clone(),
             name: DIRECTORY.to_owned(),
             sign: SIGN,

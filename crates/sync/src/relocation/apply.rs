@@ -10,7 +10,7 @@ use rustix::fs::{AtFlags, Mode, OFlags, fstat, mkdirat, open, statat};
 use rustix::io::Errno;
 
 use super::plan::{measure, state};
-use super::{Manner, Outcome, Relocation, Report, Role, Tree, TreeReport, TreeState, on_host};
+use super::{Manner, Outcome, PROBE, Relocation, Report, Role, Tree, TreeReport, TreeState, on_host};
 use crate::cancel::Cancel;
 use crate::engine::facts::Facts;
 use crate::engine::notes::Notes;
@@ -19,6 +19,7 @@ use crate::engine::{self, Place, remove};
 use crate::lease::hold::Hold;
 use crate::lease::shared::Acquired;
 use crate::relink::{self, Swapped};
+use crate::staging::owner::Owner;
 use crate::volume::flush;
 use crate::volume::publish::Published;
 use crate::volume::space::Room;
@@ -39,12 +40,15 @@ pub(crate) fn apply(
     if trees.iter().any(|(_, state)| *state == TreeState::Directory) {
         run.complete(&trees, &mut report)?;
     }
+    // Whoever filled the directory has flushed it.
+    let mut is_durable = report.role != Role::None;
     for (tree, state) in trees {
         if cancel.is_fired() {
             return Err(Error::Cancelled);
         }
         let target = relocation.target(tree);
-        let outcome = run.link(tree, &target, state).unwrap_or_else(|error| Outcome::Failed(Arc::new(error)));
+        let outcome =
+            run.link(tree, &target, state, &mut is_durable).unwrap_or_else(|error| Outcome::Failed(Arc::new(error)));
         report.trees.push(TreeReport { path: tree.path.clone(), target, outcome });
     }
     Ok(report)
@@ -76,11 +80,10 @@ impl<'a> Run<'a> {
         let moving: Vec<&Tree> =
             trees.iter().filter(|(_, state)| *state == TreeState::Directory).map(|(tree, _)| *tree).collect();
         loop {
-            let (hold, took_over) =
-                match shared.acquire(&mut || self.check(&moving, &shared.parent), self.progress, self.cancel)? {
-                    Acquired::Finished => return Ok(()),
-                    Acquired::Held(hold, took_over) => (hold, took_over),
-                };
+            let (hold, took_over) = match shared.acquire(&mut || self.check(&moving), self.progress, self.cancel)? {
+                Acquired::Finished => return Ok(()),
+                Acquired::Held(hold, took_over) => (hold, took_over),
+            };
             match self.fill(&hold, &moving, report) {
                 Ok(()) => {
                     match hold.finish(&self.mark(report)) {
@@ -112,9 +115,10 @@ impl<'a> Run<'a> {
     }
 
     /// Fails when the volume cannot hold the trees, before anything is written.
-    fn check(&self, trees: &[&Tree], above: &Path) -> Result<(), Error> {
-        // The directory above may be missing; the volume then is that of the nearest one that is there.
-        let volume = above.ancestors().find(|path| path.is_dir()).unwrap_or(Path::new("/"));
+    fn check(&self, trees: &[&Tree]) -> Result<(), Error> {
+        // A workspace that is missing is made; the volume then is that of the nearest directory that is there.
+        let workspace = self.relocation.here(&self.relocation.workspace);
+        let volume = workspace.ancestors().find(|path| path.is_dir()).unwrap_or(Path::new("/"));
         let directory = open(volume, DIRECTORY, Mode::empty()).map_err(|errno| Error::io("open", volume, errno))?;
         let room = Room::of(&directory).map_err(|errno| Error::io("look at", volume, errno))?;
         if room.read_only {
@@ -127,7 +131,7 @@ impl<'a> Run<'a> {
             sum = add(sum, measure(&here, room.block_bytes)?);
             source = source.or_else(|| open(&here, DIRECTORY, Mode::empty()).ok());
         }
-        let probe = OsString::from(format!(".vast-sync-probe.{}", crate::staging::owner::Owner::new()));
+        let probe = OsString::from(format!("{PROBE}{}", Owner::new()));
         let place = Place { directory: directory.as_fd(), name: &probe, path: &self.relocation.shared().path() };
         engine::check(source.as_ref().unwrap_or(&directory).as_fd(), &sum, place)
     }
@@ -207,7 +211,7 @@ impl<'a> Run<'a> {
     }
 
     /// Replaces a tree by a link, if it is not one yet.
-    fn link(&self, tree: &Tree, target: &Path, state: TreeState) -> Result<Outcome, Error> {
+    fn link(&self, tree: &Tree, target: &Path, state: TreeState, is_durable: &mut bool) -> Result<Outcome, Error> {
         let (here, published) = (self.relocation.here(&tree.path), self.relocation.here(target));
         let place = self.relocation.place(tree, target);
         match state {
@@ -228,7 +232,10 @@ impl<'a> Run<'a> {
         }
         self.manner.before_link(tree, &published)?;
         // Another instance may have published it just now; here the original is about to go.
-        flush::filesystem(&opened).map_err(|errno| Error::io("flush", &published, errno))?;
+        if !*is_durable {
+            flush::filesystem(&opened).map_err(|errno| Error::io("flush", &published, errno))?;
+            *is_durable = true;
+        }
         let is_itself = fstat(&opened).is_ok_and(|one| {
             open(&here, DIRECTORY | OFlags::NOFOLLOW, Mode::empty())
                 .and_then(fstat)

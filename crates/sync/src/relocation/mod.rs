@@ -44,7 +44,9 @@ pub(crate) struct Tree {
 pub(crate) struct Relocation {
     /// What stands for the container's `/` here.
     pub(crate) root: PathBuf,
-    /// The directory above the shared one, as a path of the container.
+    /// `$WORKSPACE`, as a path of the container.
+    pub(crate) workspace: PathBuf,
+    /// The directory above the shared one: the workspace or a directory of it.
     pub(crate) above: PathBuf,
     /// The name of the shared directory.
     pub(crate) name: String,
@@ -90,6 +92,9 @@ impl Relocation {
         self.root == Path::new("/")
     }
 }
+
+/// How a link is called that is made and removed to see whether the volume can hold links.
+pub(crate) const PROBE: &str = ".vast-sync-probe.";
 
 /// Where a path of the container is on this machine.
 pub(crate) fn on_host(root: &Path, path: &Path) -> PathBuf {
