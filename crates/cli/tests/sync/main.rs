@@ -11,6 +11,7 @@ mod fleet;
 mod instances;
 mod moved;
 mod overlay;
+mod real;
 mod tree;
 mod volumes;
 mod workspace;
