@@ -5,9 +5,14 @@ use std::time::Duration;
 
 type Release = Box<dyn FnOnce() + Send>;
 
+/// How long a stop waits for whoever is about to register something to release. A volume that does not answer must not
+/// keep the process from ending.
+const SECTION_MOST: Duration = Duration::from_secs(2);
+
 #[derive(Default)]
 struct State {
     fired: bool,
+    sections: u32,
     next: u64,
     releases: Vec<(u64, Release)>,
 }
@@ -28,12 +33,12 @@ impl Cancel {
 
     /// Asks for the stop: leases are released, waits end.
     pub fn fire(&self) {
-        let releases = {
-            let mut state = self.state();
-            state.fired = true;
-            std::mem::take(&mut state.releases)
-        };
+        self.state().fired = true;
         self.0.1.notify_all();
+        let releases = {
+            let wait = self.0.1.wait_timeout_while(self.state(), SECTION_MOST, |state| state.sections > 0);
+            std::mem::take(&mut wait.unwrap_or_else(PoisonError::into_inner).0.releases)
+        };
         for (_, release) in releases {
             release();
         }
@@ -43,6 +48,17 @@ impl Cancel {
     #[must_use]
     pub fn is_fired(&self) -> bool {
         self.state().fired
+    }
+
+    /// Begins something that has to be released once it is done: a stop waits until it is done and registered, which is
+    /// when the returned value is dropped. `None`: the stop has come.
+    pub(crate) fn section(&self) -> Option<Section> {
+        let mut state = self.state();
+        if state.fired {
+            return None;
+        }
+        state.sections += 1;
+        Some(Section { cancel: self.clone() })
     }
 
     /// Waits for `duration`, or less when the stop comes; whether it came.
@@ -90,6 +106,19 @@ impl Drop for Registration {
     }
 }
 
+/// A stop waits until this is dropped.
+#[must_use]
+pub(crate) struct Section {
+    cancel: Cancel,
+}
+
+impl Drop for Section {
+    fn drop(&mut self) {
+        self.cancel.state().sections -= 1;
+        self.cancel.0.1.notify_all();
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -115,5 +144,27 @@ mod tests {
         assert!(waiter.join().unwrap() && cancel.is_fired());
         let _late = count(&cancel);
         assert_eq!(released.load(Ordering::Relaxed), 2);
+    }
+
+    #[test]
+    fn a_stop_waits_for_what_is_about_to_be_registered() {
+        let cancel = Cancel::new();
+        let section = cancel.section().unwrap();
+        let stopper = std::thread::spawn({
+            let cancel = cancel.clone();
+            move || cancel.fire()
+        });
+        while !cancel.is_fired() {
+            std::thread::yield_now();
+        }
+        let released = Arc::new(AtomicU32::new(0));
+        let count = Arc::clone(&released);
+        let _registered = cancel.on_fire(move || {
+            count.fetch_add(1, Ordering::Relaxed);
+        });
+        drop(section);
+        stopper.join().unwrap();
+        assert_eq!(released.load(Ordering::Relaxed), 1);
+        assert!(cancel.section().is_none());
     }
 }

@@ -35,6 +35,7 @@ pub(super) fn run(
     Ok(match (report.linked(), report.recovered.len()) {
         (0, 0) => Verdict::done(),
         (0, recovered) => Verdict::said(format!("completed {recovered} interrupted moves")),
+        (1, _) => Verdict::said("1 directory is on the volume now"),
         (linked, _) => Verdict::said(format!("{linked} directories are on the volume now")),
     })
 }

@@ -7,25 +7,25 @@ use crate::command::{run, succeed, tool, vast_sync, workspace};
 use crate::tree::{assert_alike, everything, names, names_but_locks};
 
 /// A filesystem mounted for as long as the value lives.
-struct Mount {
-    at: PathBuf,
+pub(crate) struct Mount {
+    pub(crate) at: PathBuf,
     /// The file that the filesystem is in.
     _image: Option<tempfile::TempDir>,
 }
 
 impl Mount {
-    fn new(at: &Path, args: &[&str], image: Option<tempfile::TempDir>) -> Self {
+    pub(crate) fn new(at: &Path, args: &[&str], image: Option<tempfile::TempDir>) -> Self {
         fs::create_dir_all(at).unwrap();
         tool("mount", args.iter().map(AsRef::as_ref).chain([at.as_os_str()]));
         Self { at: at.to_owned(), _image: image }
     }
 
-    fn tmpfs(at: &Path, options: &str) -> Self {
+    pub(crate) fn tmpfs(at: &Path, options: &str) -> Self {
         Self::new(at, &["-t", "tmpfs", "-o", options, "tmpfs"], None)
     }
 
     /// A small ext4 in a file.
-    fn ext4(at: &Path, megabytes: u64, block_bytes: u32) -> Self {
+    pub(crate) fn ext4(at: &Path, megabytes: u64, block_bytes: u32) -> Self {
         let root = tempfile::tempdir().unwrap();
         let image = root.path().join("image");
         fs::File::create(&image).unwrap().set_len(megabytes << 20).unwrap();

@@ -116,18 +116,20 @@ impl Shared {
         let mut observer = Observer::new(self.timing);
         let mut told: Option<Instant> = None;
         loop {
-            if cancel.is_fired() {
-                return Err(Error::Cancelled);
-            }
             let reading = self.read()?;
-            match observer.observe(&reading, began.elapsed()) {
+            let step = observer.observe(&reading, began.elapsed());
+            if step == Step::Claim {
+                before_claim()?;
+            }
+            // What is claimed is registered to be released before a stop can end the process.
+            let Some(_section) = cancel.section() else { return Err(Error::Cancelled) };
+            match step {
                 Step::Finished => return Ok(Acquired::Finished),
                 Step::Adopt => {
                     self.adopt()?;
                     return Ok(Acquired::Finished);
                 }
                 Step::Claim => {
-                    before_claim()?;
                     if let Some(hold) = self.claim(cancel)? {
                         return Ok(Acquired::Held(hold, false));
                     }
