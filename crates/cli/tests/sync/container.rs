@@ -52,14 +52,23 @@ impl Kind {
     }
 }
 
-/// A container on this machine's disk.
+/// A container in a directory.
 pub(crate) struct Container {
     directory: tempfile::TempDir,
 }
 
 impl Container {
+    /// On this machine's disk.
     pub(crate) fn new() -> Self {
-        let directory = tempfile::tempdir().unwrap();
+        Self::of(tempfile::tempdir().unwrap())
+    }
+
+    /// In a directory, such as one in memory, where hundreds of them take little time.
+    pub(crate) fn within(directory: &Path) -> Self {
+        Self::of(tempfile::tempdir_in(directory).unwrap())
+    }
+
+    fn of(directory: tempfile::TempDir) -> Self {
         fill(directory.path());
         Self { directory }
     }

@@ -10,6 +10,7 @@ use crate::command::{Run, run, succeed, vast_sync};
 use crate::container::{
     Container, Kind, SHORT_LEASE, assert_login_works, assert_moved, assert_nothing_partial, command, leftovers,
 };
+use crate::volumes::Mount;
 
 const FAULT: &str = "VAST_SYNC_FAULT";
 const LOG: &str = "VAST_SYNC_FAULT_LOG";
@@ -18,9 +19,27 @@ const LOG: &str = "VAST_SYNC_FAULT_LOG";
 /// links, as on the lower layer of an overlay.
 const MODES: [&str; 2] = ["", "fail:claim.rename=22,fail:publish.rename=22,fail:relink.exchange=18"];
 
+/// Memory that containers are in.
+struct Memory {
+    mount: Mount,
+    _directory: tempfile::TempDir,
+}
+
+impl Memory {
+    fn new() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let mount = Mount::tmpfs(&directory.path().join("memory"), "size=100m");
+        Self { mount, _directory: directory }
+    }
+
+    fn container(&self) -> Container {
+        Container::within(&self.mount.at)
+    }
+}
+
 /// The calls of an undisturbed run, in order.
-fn calls(kind: Kind, and: &str) -> Vec<String> {
-    let container = Container::new();
+fn calls(memory: &Memory, kind: Kind, and: &str) -> Vec<String> {
+    let container = memory.container();
     let log = container.path("log");
     succeed(container.command(kind).env(LOG, &log).env(FAULT, and));
     fs::read_to_string(log).unwrap().lines().map(str::to_owned).collect()
@@ -67,9 +86,10 @@ fn decides(point: &str) -> bool {
 }
 
 fn die_at_every_deciding_call(kind: Kind) {
+    let memory = Memory::new();
     let mut seen = BTreeSet::new();
     for and in MODES {
-        let calls = calls(kind, and);
+        let calls = calls(&memory, kind, and);
         let points: BTreeSet<&String> = calls.iter().filter(|point| decides(point)).collect();
         for point in points {
             seen.insert(point.clone());
@@ -77,7 +97,7 @@ fn die_at_every_deciding_call(kind: Kind) {
             for nth in 1..=times {
                 for when in ["kill-before", "kill-after"] {
                     let fault = format!("{when}:{point}@{nth}");
-                    let container = Container::new();
+                    let container = memory.container();
                     let died = die(&container, kind, &fault, and);
                     assert!(died.killed, "{fault} {and}: {died:#?}");
                     recover(&container, kind, &format!("{fault} {and}"), and);
@@ -122,15 +142,16 @@ fn a_death_at_any_deciding_call_of_a_home_is_made_good() {
 }
 
 fn die_by_chance(kind: Kind) {
+    let memory = Memory::new();
     let mut chance = Chance::new();
-    let counts: Vec<usize> = MODES.iter().map(|and| calls(kind, and).len()).collect();
+    let counts: Vec<usize> = MODES.iter().map(|and| calls(&memory, kind, and).len()).collect();
     let mut killed = 0;
     while killed < 200 {
         let mode = chance.below(MODES.len());
         let (and, when) = (MODES[mode], *chance.pick(&["kill-before", "kill-after"]));
         let fault = format!("{when}:*@{}", 1 + chance.below(counts[mode]));
         let context = format!("VAST_TEST_SEED={} {fault} {and}", chance.seed);
-        let container = Container::new();
+        let container = memory.container();
         // The number of calls differs a little from run to run, as threads do.
         let died = die(&container, kind, &fault, and);
         assert!(died.killed || died.code == Some(0), "{context}: {died:#?}");
@@ -151,10 +172,11 @@ fn two_hundred_deaths_of_a_home_at_points_chosen_by_chance_are_made_good() {
 
 #[test]
 fn a_death_while_taking_over_is_made_good_by_the_next() {
+    let memory = Memory::new();
     for kind in Kind::BOTH {
         for first in ["kill-before:publish.rename@2", "kill-after:claim.mkdir-plain,fail:claim.rename=22"] {
             let mut points = BTreeSet::new();
-            let container = Container::new();
+            let container = memory.container();
             assert!(die(&container, kind, first, "").killed);
             let log = container.path("log");
             succeed(container.command(kind).env(LOG, &log));
@@ -166,7 +188,7 @@ fn a_death_while_taking_over_is_made_good_by_the_next() {
             assert!(points.contains("takeover.mkdir"), "{first}: {points:?}");
             for point in points {
                 for when in ["kill-before", "kill-after"] {
-                    let container = Container::new();
+                    let container = memory.container();
                     let context = format!("{first}, then {when}:{point}");
                     assert!(die(&container, kind, first, "").killed, "{context}");
                     assert!(die(&container, kind, &format!("{when}:{point}@1"), "").killed, "{context}");

@@ -11,6 +11,7 @@ use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
 use crate::command::{Run, run, succeed, vast_sync};
 use crate::container::{Kind, assert_nothing_partial, fill, leftovers};
 use crate::tree::names;
+use crate::volumes::Mount;
 
 const FAULT: &str = "VAST_SYNC_FAULT";
 const LOG: &str = "VAST_SYNC_FAULT_LOG";
@@ -18,27 +19,33 @@ const LOG: &str = "VAST_SYNC_FAULT_LOG";
 /// Long enough that an instance which only waits for a processor is not taken for dead.
 const LEASE: &str = "3";
 
-/// Roots of instances, and the volume they share.
+/// Roots of instances, and the volume they share. All in memory: a disk that is busy elsewhere would hold back signs of life.
 struct Fleet {
-    directory: tempfile::TempDir,
+    mount: Mount,
+    _directory: tempfile::TempDir,
 }
 
 impl Fleet {
     fn new(instances: usize) -> Self {
         let directory = tempfile::tempdir().unwrap();
-        fs::create_dir(directory.path().join("volume")).unwrap();
+        let mount = Mount::tmpfs(&directory.path().join("memory"), "size=100m");
+        fs::create_dir(mount.at.join("volume")).unwrap();
         for number in 0..instances {
-            fill(&directory.path().join(number.to_string()));
+            fill(&mount.at.join(number.to_string()));
         }
-        Self { directory }
+        Self { mount, _directory: directory }
+    }
+
+    fn path(&self) -> &Path {
+        &self.mount.at
     }
 
     fn root(&self, number: usize) -> PathBuf {
-        self.directory.path().join(number.to_string())
+        self.path().join(number.to_string())
     }
 
     fn shared(&self, kind: Kind) -> PathBuf {
-        self.directory.path().join("volume").join(kind.directory())
+        self.path().join("volume").join(kind.directory())
     }
 
     /// An instance, ready to start: what it runs replaces the shell that mounts the volume.
@@ -51,7 +58,7 @@ impl Fleet {
         command.arg(program.get_program()).arg(kind.name()).arg("--json").arg("--lease").arg(LEASE);
         command.arg("--root").arg(&root);
         command.env_clear().env("PATH", std::env::var_os("PATH").unwrap()).stdin(Stdio::null());
-        command.env("ROOT", &root).env("VOLUME", self.directory.path().join("volume"));
+        command.env("ROOT", &root).env("VOLUME", self.path().join("volume"));
         command.env("CONTAINER_ID", number.to_string());
         command
     }
@@ -69,7 +76,7 @@ impl Fleet {
                 // Seen through the volume: in this namespace nothing is mounted there.
                 fs::remove_dir(self.root(number).join("workspace")).unwrap();
                 std::os::unix::fs::symlink("../volume", self.root(number).join("workspace")).unwrap();
-                assert_login_through_volume(&self.root(number), &self.directory.path().join("volume"));
+                assert_login_through_volume(&self.root(number), &self.path().join("volume"));
             }
         }
         assert_eq!(leftovers(&self.shared(kind)), [""; 0]);
@@ -160,7 +167,7 @@ fn a_copier_that_was_paused_past_its_lease_publishes_nothing_when_it_goes_on() {
             "stage.create@3".to_owned(),
         ] {
             let fleet = Fleet::new(2);
-            let log = fleet.directory.path().join("log");
+            let log = fleet.path().join("log");
             let mut paused = fleet.command(0, kind, &[]);
             let paused = start(paused.env(FAULT, format!("stop-before:{point}")).env(LOG, &log));
             let pid = wait_until_stopped(&paused);
@@ -218,7 +225,7 @@ fn no_lock_is_ever_asked_for() {
     // So it does not matter whether locks always succeed, always fail or never return.
     for kind in Kind::BOTH {
         let fleet = Fleet::new(1);
-        let log = fleet.directory.path().join("log");
+        let log = fleet.path().join("log");
         succeed(
             fleet
                 .command(0, kind, &["strace", "-f", "-qq", "-e", "trace=flock,fcntl", "-o", log.to_str().unwrap()])

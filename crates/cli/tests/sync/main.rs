@@ -14,6 +14,7 @@ mod moved;
 mod overlay;
 mod real;
 mod rough;
+mod sshd;
 mod stop;
 mod tree;
 mod volumes;

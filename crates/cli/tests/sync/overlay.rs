@@ -15,17 +15,23 @@ const FAULT: &str = "VAST_SYNC_FAULT";
 const LOG: &str = "VAST_SYNC_FAULT_LOG";
 
 /// A container of an image, for as long as the value lives. The volume is mounted at its `/workspace`.
-struct Overlay {
+pub(crate) struct Overlay {
     directory: tempfile::TempDir,
     mounts: Vec<PathBuf>,
 }
 
 impl Overlay {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
+        Self::with(|_| {})
+    }
+
+    /// Of an image that is changed before it is used.
+    pub(crate) fn with(change: impl FnOnce(&Path)) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let [lower, upper, work, root, volume] =
             ["image", "upper", "work", "root", "volume"].map(|name| directory.path().join(name));
         fill(&lower);
+        change(&lower);
         for made in [&upper, &work, &root, &volume] {
             fs::create_dir(made).unwrap();
         }
@@ -41,16 +47,16 @@ impl Overlay {
         overlay
     }
 
-    fn mount(&mut self, args: &[&str], at: PathBuf) {
+    pub(crate) fn mount(&mut self, args: &[&str], at: PathBuf) {
         tool("mount", args.iter().map(AsRef::as_ref).chain([at.as_os_str()]));
         self.mounts.push(at);
     }
 
-    fn root(&self) -> PathBuf {
+    pub(crate) fn root(&self) -> PathBuf {
         self.directory.path().join("root")
     }
 
-    fn run(&self, kind: Kind, fault: &str) -> Run {
+    pub(crate) fn run(&self, kind: Kind, fault: &str) -> Run {
         run(command(&self.root(), kind, SHORT_LEASE).env(FAULT, fault))
     }
 
