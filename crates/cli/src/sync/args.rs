@@ -264,7 +264,7 @@ impl HomeArgs {
 }
 
 impl GcArgs {
-    /// What they mean. The container's own environment is kept, if it has an id.
+    /// What they mean. The container's own environment is kept, and each that a link of the container leads into.
     ///
     /// # Errors
     /// When what is to be kept can be no id.
@@ -275,9 +275,23 @@ impl GcArgs {
             Err(Error::NoId { .. }) => {}
             Err(error) => return Err(error),
         }
+        keep.extend(linked_environments(&self.root.root));
         let workspace = on_host(&self.root.root, &workspace(self.workspace.as_deref()));
         Ok(gc::Options { workspace, keep, timing: Timing { lease: self.lease, ..Timing::default() } })
     }
+}
+
+/// The environments that links of the container lead into.
+fn linked_environments(root: &Path) -> Vec<environment::Id> {
+    let venvs = std::fs::read_dir(root.join("venv")).into_iter().flatten().flatten().map(|entry| entry.path());
+    let links = venvs.chain([root.join(".uv"), root.join("opt/nvm")]).filter_map(|path| std::fs::read_link(path).ok());
+    links.filter_map(|target| environment_of(&target)).collect()
+}
+
+/// `0123abcd` of `/workspace/.environment_sync/0123abcd/venv/main`.
+fn environment_of(target: &Path) -> Option<environment::Id> {
+    let mut parts = target.components().skip_while(|part| part.as_os_str() != environment::DIRECTORY);
+    parts.nth(1)?.as_os_str().to_str()?.parse().ok()
 }
 
 /// Where a path of the container is on this machine.
@@ -335,6 +349,13 @@ mod tests {
             let options = places(argument).options(variable.map(OsString::from));
             assert_eq!(options.workspace, PathBuf::from(workspace), "{argument:?} {variable:?}");
         }
+    }
+
+    #[test]
+    fn a_link_into_an_environment_names_it() {
+        let id = |target: &str| environment_of(Path::new(target)).map(|id| id.as_str().to_owned());
+        assert_eq!(id("/workspace/.environment_sync/0123abcd/venv/main").as_deref(), Some("0123abcd"));
+        assert_eq!((id("/workspace/venv/main"), id("/workspace/.environment_sync")), (None, None));
     }
 
     #[test]

@@ -88,6 +88,14 @@ fn without_apply_gc_only_says_what_it_would_remove_and_with_it_does() {
 }
 
 #[test]
+fn gc_keeps_what_links_of_the_container_lead_to_even_without_an_id() {
+    let container = with_environments();
+    fs::remove_file(container.path(".env_hash")).unwrap();
+    succeed(on(&container, "gc").arg("--apply"));
+    assert_eq!(environments(&container), [ID, "mine", "older"]);
+}
+
+#[test]
 fn gc_leaves_an_environment_that_an_instance_is_filling() {
     let container = Container::new();
     let mut command = crate::container::command(container.root(), Kind::Environment, "3");

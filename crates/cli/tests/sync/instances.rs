@@ -186,6 +186,27 @@ fn a_copier_that_was_paused_past_its_lease_publishes_nothing_when_it_goes_on() {
     }
 }
 
+#[test]
+fn a_taker_that_was_paused_past_its_lease_does_not_bring_its_own_back() {
+    for kind in Kind::BOTH {
+        for point in ["lease.create@1", "takeover.rename@1"] {
+            let fleet = Fleet::new(3);
+            assert!(run(fleet.command(0, kind, &[]).env(FAULT, "kill-before:publish.rename@2")).killed);
+            let paused = start(fleet.command(1, kind, &[]).env(FAULT, format!("stop-before:{point}")));
+            let pid = wait_until_stopped(&paused);
+            let taker = run(&mut fleet.command(2, kind, &[]));
+            assert_eq!(taker.event("done")["role"], "took_over", "{point}: {taker:?}");
+            let before = ids(&fleet.shared(kind));
+            kill_process(pid, Signal::CONT).unwrap();
+            let went_on = end(paused);
+            assert_eq!(went_on.code, Some(0), "{point}: {went_on:?}");
+            assert_eq!(went_on.event("done")["role"], "none", "{point}: {went_on:?}");
+            assert_eq!(ids(&fleet.shared(kind)), before, "{point}");
+            fleet.assert_linked(1..3, kind);
+        }
+    }
+}
+
 /// Every entry of a directory and which inode it is, but for the root, which loses its marks.
 fn ids(directory: &Path) -> String {
     crate::command::tool("find", [directory.to_str().unwrap(), "-mindepth", "1", "-printf", "%P %i\\n"])
