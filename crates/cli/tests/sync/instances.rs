@@ -242,19 +242,43 @@ fn clocks_that_differ_by_days_change_nothing() {
 }
 
 #[test]
-fn no_lock_is_ever_asked_for() {
-    // So it does not matter whether locks always succeed, always fail or never return.
+fn no_lock_of_the_volume_is_ever_asked_for() {
+    // So it does not matter whether its locks always succeed, always fail or never return.
     for kind in Kind::BOTH {
         let fleet = Fleet::new(1);
         let log = fleet.path().join("log");
-        succeed(
-            fleet
-                .command(0, kind, &["strace", "-f", "-qq", "-e", "trace=flock,fcntl", "-o", log.to_str().unwrap()])
-                .env(FAULT, ""),
-        );
+        let strace = ["strace", "-f", "-qq", "-y", "-e", "trace=flock,fcntl", "-o", log.to_str().unwrap()];
+        succeed(&mut fleet.command(0, kind, &strace));
         let calls = fs::read_to_string(&log).unwrap();
-        assert!(!calls.contains("flock(") && !calls.contains("F_SETLK") && !calls.contains("F_OFD_"), "{calls}");
+        assert!(!calls.contains("F_SETLK") && !calls.contains("F_OFD_"), "{calls}");
+        let locks: Vec<&str> = calls.lines().filter(|line| line.contains("flock(")).collect();
+        // The container has one of its own, for its own processes.
+        assert!(locks.iter().all(|line| line.contains("/var/lib/vast-sync/lock>")), "{locks:?}");
         fleet.assert_linked(0..1, kind);
+
+        let fleet = Fleet::new(2);
+        for number in 0..2 {
+            succeed(fleet.command(number, kind, &[]).env(FAULT, "fail:lock.flock=37"));
+        }
+        fleet.assert_linked(0..2, kind);
+    }
+}
+
+#[test]
+fn processes_of_one_container_do_not_get_into_each_others_way() {
+    for fault in ["", "fail:relink.exchange=18"] {
+        let fleet = Fleet::new(1);
+        let start = |kind: Kind| start(fleet.command(0, kind, &[]).env(FAULT, fault));
+        let children: Vec<Child> =
+            [Kind::Environment, Kind::Home, Kind::Environment, Kind::Home, Kind::Environment].map(start).into();
+        let runs: Vec<Run> = children.into_iter().map(end).collect();
+        assert!(runs.iter().all(|run| run.code == Some(0)), "{runs:#?}");
+        assert_eq!(count(&roles(&runs), "copied"), 2, "one of each kind: {runs:#?}");
+        for kind in Kind::BOTH {
+            for (path, _) in kind.trees() {
+                assert!(fleet.root(0).join(path).is_symlink(), "{path}");
+            }
+        }
     }
 }
 

@@ -197,6 +197,22 @@ fn an_interrupted_swap_without_its_volume_is_said_and_touched_no_further() {
 }
 
 #[test]
+fn a_home_that_is_neither_here_nor_there_because_its_volume_is_missing_still_has_its_keys() {
+    for fault in ["kill-after:relink.rmdir@1", "kill-before:relink.rename@1", "kill-before:relink.remove@2"] {
+        let mut overlay = Overlay::new();
+        assert!(overlay.run(Kind::Home, fault).killed);
+        tool("umount", [overlay.mounts.pop().unwrap()]);
+        let failed = overlay.run(Kind::Home, "");
+        assert_eq!(failed.code, Some(2), "{fault}: {failed:?}");
+        assert_login_works(&overlay.root(), fault);
+        let volume = overlay.directory.path().join("volume");
+        overlay.mount(&["--bind", volume.to_str().unwrap()], overlay.root().join("workspace"));
+        assert_eq!(overlay.run(Kind::Home, "").code, Some(0), "{fault}");
+        assert_moved(&overlay.root(), Kind::Home, fault);
+    }
+}
+
+#[test]
 fn what_was_moved_can_be_brought_back_whatever_dies() {
     for kind in Kind::BOTH {
         let undo = |root: &Path, fault: &str| run(command(root, kind, SHORT_LEASE).arg("--undo").env(FAULT, fault));

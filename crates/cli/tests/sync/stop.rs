@@ -45,6 +45,33 @@ fn a_stop_while_copying_releases_the_lease_and_the_next_instance_does_not_wait()
 }
 
 #[test]
+fn a_stop_waits_for_a_swap_that_has_begun() {
+    for kind in Kind::BOTH {
+        let container = Container::new();
+        let journal = container.path("var/lib/vast-sync/relink");
+        let fault = "fail:relink.exchange=18,delay:relink.remove=20";
+        let mut swapping = container.command(kind).env(FAULT, fault).stderr(Stdio::null()).spawn().unwrap();
+        let begun = || {
+            fs::read_dir(&journal)
+                .into_iter()
+                .flatten()
+                .any(|entry| entry.unwrap().file_name().to_string_lossy().starts_with('%'))
+        };
+        while !begun() {
+            assert!(swapping.try_wait().unwrap().is_none());
+            std::thread::yield_now();
+        }
+        kill_process(Pid::from_child(&swapping), Signal::TERM).unwrap();
+        assert_eq!(swapping.wait().unwrap().code(), Some(143));
+        assert!(!begun(), "what was begun is completed");
+        let linked = kind.trees().iter().filter(|(path, _)| container.path(path).is_symlink()).count();
+        assert!((1..kind.trees().len()).contains(&linked), "and no more than that: {linked}");
+        succeed(&mut container.command(kind));
+        assert_moved(container.root(), kind, "after a stop");
+    }
+}
+
+#[test]
 fn a_stop_while_waiting_ends_the_wait() {
     let container = Container::new();
     let shared = container.shared(Kind::Environment);

@@ -100,7 +100,7 @@ pub fn apply(
     progress: &dyn Progress,
     cancel: &Cancel,
 ) -> Result<Report, Error> {
-    let recovered = relocation::recover(&options.root, progress)?;
+    let recovered = relocation::recover(&options.root, progress, cancel)?;
     let mut report = relocation::apply(&options.relocation()?, &Environments { programs }, progress, cancel)?;
     report.recovered = recovered;
     Ok(report)
@@ -112,7 +112,7 @@ pub fn apply(
 /// # Errors
 /// The first failure; what was brought back until then is in place.
 pub fn undo(options: &Options, progress: &dyn Progress) -> Result<Vec<PathBuf>, Error> {
-    relocation::recover(&options.root, progress)?;
+    relocation::recover(&options.root, progress, &Cancel::new())?;
     relocation::undo(&options.relocation()?, progress)
 }
 

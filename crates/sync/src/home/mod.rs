@@ -71,7 +71,11 @@ pub fn plan(options: &Options) -> Result<Plan, Error> {
 /// [`Error::Unfinished`] when another instance did not finish in time; nothing is linked then. That single homes stay in
 /// the container is no error, but told in the [`Report`].
 pub fn apply(options: &Options, progress: &dyn Progress, cancel: &Cancel) -> Result<Report, Error> {
-    let recovered = relocation::recover(&options.root, progress)?;
+    let recovered = relocation::recover(&options.root, progress, cancel).inspect_err(|error| {
+        if let Error::Interrupted { path, .. } = error {
+            ssh::rescue(&options.root, path);
+        }
+    })?;
     let mut report = relocation::apply(&options.relocation()?, &Homes { root: &options.root }, progress, cancel)?;
     report.recovered = recovered;
     Ok(report)
@@ -83,7 +87,7 @@ pub fn apply(options: &Options, progress: &dyn Progress, cancel: &Cancel) -> Res
 /// # Errors
 /// The first failure; what was brought back until then is in place.
 pub fn undo(options: &Options, progress: &dyn Progress) -> Result<Vec<PathBuf>, Error> {
-    relocation::recover(&options.root, progress)?;
+    relocation::recover(&options.root, progress, &Cancel::new())?;
     relocation::undo(&options.relocation()?, progress)
 }
 

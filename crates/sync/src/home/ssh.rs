@@ -126,6 +126,17 @@ pub(super) fn link(to: &Path, home: &Path) -> Result<(), Error> {
     }
 }
 
+/// Makes a home that is not there, because its swap was interrupted and its volume is missing, a directory from which the
+/// keys are found. As soon as the volume is there, the swap is completed.
+pub(super) fn rescue(root: &Path, home: &Path) {
+    let kept = kept(Path::new(home.file_name().unwrap_or_default()));
+    let Ok(owner) = fs::metadata(on_host(root, &kept)) else { return };
+    if DirBuilder::new().mode(0o700).create(home).is_ok() {
+        let _ = lchown(home, Some(owner.uid()), Some(owner.gid()));
+        let _ = symlink(&kept, home.join(DIRECTORY));
+    }
+}
+
 fn open_directory(path: &Path) -> Result<rustix::fd::OwnedFd, Error> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     open(path, flags, Mode::empty()).map_err(|errno| Error::io("open", path, errno))

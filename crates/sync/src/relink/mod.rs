@@ -7,6 +7,7 @@
 //! this one dies.
 
 pub(crate) mod journal;
+pub(crate) mod lock;
 mod swap;
 
 pub(crate) use journal::Journal;

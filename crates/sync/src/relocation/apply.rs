@@ -1,5 +1,7 @@
 //! Doing it.
 
+use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
@@ -34,22 +36,27 @@ pub(crate) fn apply(
     progress: &dyn Progress,
     cancel: &Cancel,
 ) -> Result<Report, Error> {
-    let run = Run { relocation, manner, progress, cancel };
+    let run = Run { relocation, manner, progress, cancel, sizes: RefCell::default() };
     let mut report = Report::default();
     let trees = run.states()?;
     if trees.iter().any(|(_, state)| *state == TreeState::Directory) {
         run.complete(&trees, &mut report)?;
     }
+    if trees.iter().all(|(_, state)| *state == TreeState::Linked) {
+        report.trees.extend(trees.into_iter().map(|(tree, _)| run.told(tree, Outcome::Kept)));
+        return Ok(report);
+    }
+    let _lock = relink::lock::take(&relocation.root, progress, cancel)?;
     // Whoever filled the directory has flushed it.
     let mut is_durable = report.role != Role::None;
-    for (tree, state) in trees {
-        if cancel.is_fired() {
-            return Err(Error::Cancelled);
-        }
+    // Another process of this container may have been at it meanwhile.
+    for (tree, state) in run.states()? {
+        // A stop waits for a swap that has begun, as long as it can.
+        let Some(_section) = cancel.section() else { return Err(Error::Cancelled) };
         let target = relocation.target(tree);
-        let outcome =
-            run.link(tree, &target, state, &mut is_durable).unwrap_or_else(|error| Outcome::Failed(Arc::new(error)));
-        report.trees.push(TreeReport { path: tree.path.clone(), target, outcome });
+        let linked = run.link(tree, &target, state, &mut is_durable);
+        let outcome = linked.unwrap_or_else(|error| Outcome::Failed(Arc::new(error)));
+        report.trees.push(run.told(tree, outcome));
     }
     Ok(report)
 }
@@ -59,11 +66,17 @@ struct Run<'a> {
     manner: &'a dyn Manner,
     progress: &'a dyn Progress,
     cancel: &'a Cancel,
+    /// What trees amount to, once that was counted.
+    sizes: RefCell<BTreeMap<PathBuf, Size>>,
 }
 
 type Trees<'a> = Vec<(&'a Tree, TreeState)>;
 
 impl<'a> Run<'a> {
+    fn told(&self, tree: &Tree, outcome: Outcome) -> TreeReport {
+        TreeReport { path: tree.path.clone(), target: self.relocation.target(tree), outcome }
+    }
+
     fn states(&self) -> Result<Trees<'a>, Error> {
         let mut trees = Vec::new();
         for tree in &self.relocation.trees {
@@ -127,13 +140,22 @@ impl<'a> Run<'a> {
         let mut sum = Size { symlinks: 1, ..Size::default() };
         let mut source = None;
         for tree in trees {
-            let here = self.relocation.here(&tree.path);
-            sum = add(sum, measure(&here, room.block_bytes)?);
-            source = source.or_else(|| open(&here, DIRECTORY, Mode::empty()).ok());
+            sum = add(sum, self.size(tree, room.block_bytes)?);
+            source = source.or_else(|| open(self.relocation.here(&tree.path), DIRECTORY, Mode::empty()).ok());
         }
         let probe = OsString::from(format!("{PROBE}{}", Owner::new()));
         let place = Place { directory: directory.as_fd(), name: &probe, path: &self.relocation.shared().path() };
         engine::check(source.as_ref().unwrap_or(&directory).as_fd(), &sum, place)
+    }
+
+    /// Counts a tree, the first time it is asked for.
+    fn size(&self, tree: &Tree, block_bytes: u64) -> Result<Size, Error> {
+        if let Some(size) = self.sizes.borrow().get(&tree.path) {
+            return Ok(*size);
+        }
+        let size = measure(&self.relocation.here(&tree.path), block_bytes)?;
+        self.sizes.borrow_mut().insert(tree.path.clone(), size);
+        Ok(size)
     }
 
     /// Stages and publishes every tree that is not there.
@@ -147,7 +169,7 @@ impl<'a> Run<'a> {
                     self.progress.message(&format!("`{}` is on the volume already", tree.path.display()));
                 }
                 Err(Errno::NOENT) => {
-                    missing.push((*tree, measure(&self.relocation.here(&tree.path), room.block_bytes)?));
+                    missing.push((*tree, self.size(tree, room.block_bytes)?));
                 }
                 Err(errno) => {
                     return Err(Error::io("look at", self.relocation.here(&self.relocation.target(tree)), errno));
@@ -254,8 +276,13 @@ impl<'a> Run<'a> {
 }
 
 /// Completes the swaps that earlier runs of this container began.
-pub(crate) fn recover(root: &Path, progress: &dyn Progress) -> Result<Vec<PathBuf>, Error> {
-    relink::recover(root, &relink::Journal::of(root), progress)
+pub(crate) fn recover(root: &Path, progress: &dyn Progress, cancel: &Cancel) -> Result<Vec<PathBuf>, Error> {
+    let journal = relink::Journal::of(root);
+    if journal.read()?.is_empty() {
+        return Ok(Vec::new());
+    }
+    let _lock = relink::lock::take(root, progress, cancel)?;
+    relink::recover(root, &journal, progress)
 }
 
 /// Whether something is at a path of the container that is, or leads to, a directory there or was moved by this program.
@@ -276,6 +303,7 @@ fn add(one: Size, other: Size) -> Size {
 
 /// Brings back every tree that is a link; the paths of the container that this concerned.
 pub(crate) fn undo(relocation: &Relocation, progress: &dyn Progress) -> Result<Vec<PathBuf>, Error> {
+    let _lock = relink::lock::take(&relocation.root, progress, &Cancel::new())?;
     let mut restored = Vec::new();
     for tree in &relocation.trees {
         let target = relocation.target(tree);
