@@ -17,6 +17,7 @@
 //! - [`workspace`] publishes each item of a directory unless something of its name is there.
 //! - [`environment`] and [`home`] move directories of the container to the volume, once for all instances, and leave links.
 //! - [`copy`] copies one tree.
+//! - [`stock`] tells what is on a volume, and removes what nobody needs.
 //!
 //! All stand on the same three floors. The *engine* copies a tree: in parallel, in bounded memory, each file the cheapest
 //! faithful way. *Staging* is where copies are before they are published, whose they are, and what happens to those of
