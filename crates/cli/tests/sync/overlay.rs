@@ -213,6 +213,23 @@ fn a_home_that_is_neither_here_nor_there_because_its_volume_is_missing_still_has
 }
 
 #[test]
+fn keys_are_found_without_the_volume_and_the_volume_finds_the_homes_as_they_were() {
+    let mut overlay = Overlay::new();
+    let root = overlay.root();
+    assert_eq!(overlay.run(Kind::Home, "").code, Some(0));
+    tool("umount", [overlay.mounts.pop().unwrap()]);
+    let said = overlay.run(Kind::Home, "");
+    assert_eq!(said.code, Some(2), "{said:?}");
+    assert!(said.stderr.contains("which is not there"), "{said:?}");
+    assert_login_works(&root, "without its volume");
+    assert_eq!(overlay.run(Kind::Home, "").code, Some(0));
+    let volume = overlay.directory.path().join("volume");
+    overlay.mount(&["--bind", volume.to_str().unwrap()], root.join("workspace"));
+    assert_eq!(overlay.run(Kind::Home, "").code, Some(0));
+    assert_moved(&root, Kind::Home, "the volume is back");
+}
+
+#[test]
 fn what_was_moved_can_be_brought_back_whatever_dies() {
     for kind in Kind::BOTH {
         let undo = |root: &Path, fault: &str| run(command(root, kind, SHORT_LEASE).arg("--undo").env(FAULT, fault));

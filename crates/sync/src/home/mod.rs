@@ -78,6 +78,10 @@ pub fn apply(options: &Options, progress: &dyn Progress, cancel: &Cancel) -> Res
     })?;
     let mut report = relocation::apply(&options.relocation()?, &Homes { root: &options.root }, progress, cancel)?;
     report.recovered = recovered;
+    for tree in report.trees.iter().filter(|tree| matches!(tree.outcome, Outcome::Dangling)) {
+        let to = tree.target.file_name().map_or(Path::new(""), Path::new);
+        ssh::stand_in(&options.root, &options.workspace, to, &tree.target);
+    }
     Ok(report)
 }
 

@@ -126,6 +126,25 @@ pub(super) fn link(to: &Path, home: &Path) -> Result<(), Error> {
     }
 }
 
+/// Makes a directory where a home's link leads, when that is on the container's own disk because the volume is not mounted:
+/// the keys are found from there. A volume that appears hides it, and the home is what it was.
+pub(super) fn stand_in(root: &Path, workspace: &Path, to: &Path, target: &Path) {
+    let (kept, target) = (kept(to), on_host(root, target));
+    let workspace = on_host(root, workspace);
+    let own = fs::metadata(root).map(|facts| facts.dev());
+    let Ok(owner) = fs::metadata(on_host(root, &kept)) else { return };
+    // A workspace that is there and a mount is a volume, only another one: what is made on it would be there for others.
+    if workspace.is_dir() && own.ok() != fs::metadata(&workspace).map(|facts| facts.dev()).ok() {
+        return;
+    }
+    let above = target.parent().unwrap_or(Path::new("/"));
+    let made = DirBuilder::new().recursive(true).mode(0o755).create(above);
+    if made.and_then(|()| DirBuilder::new().mode(0o700).create(&target)).is_ok() {
+        let _ = lchown(&target, Some(owner.uid()), Some(owner.gid()));
+        let _ = symlink(&kept, target.join(DIRECTORY));
+    }
+}
+
 /// Makes a home that is not there, because its swap was interrupted and its volume is missing, a directory from which the
 /// keys are found. As soon as the volume is there, the swap is completed.
 pub(super) fn rescue(root: &Path, home: &Path) {

@@ -17,6 +17,7 @@ use crate::cancel::{Cancel, Registration};
 use crate::engine::remove;
 use crate::staging::owner::Owner;
 use crate::volume::flush;
+use crate::volume::kind::Kind;
 use crate::volume::publish::{Name, Published, publish};
 use crate::{Error, fault};
 
@@ -27,6 +28,8 @@ struct Held {
     owner: Owner,
     file: OwnedFd,
     text_bytes: u64,
+    /// Whether everyone who sees the directory sees it through this machine's kernel.
+    is_local: bool,
 }
 
 /// A shared directory that this attempt fills. Dropped before it is finished, it is released for others.
@@ -50,7 +53,8 @@ impl Hold {
     ) -> Result<Self, Error> {
         let directory =
             openat(parent, name, DIRECTORY, Mode::empty()).map_err(|errno| Error::io("open", &path, errno))?;
-        let held = Arc::new(Held { directory, path, owner, file, text_bytes });
+        let is_local = Kind::of(&directory).is_local();
+        let held = Arc::new(Held { directory, path, owner, file, text_bytes, is_local });
         let beat = beat(every, Arc::clone(&held)).map_err(|source| Error::Io {
             action: "give signs of life in",
             path: held.path.clone(),
@@ -173,7 +177,15 @@ impl Held {
         let state = Lease::state_text(true);
         let _ =
             fault::call("release.write", || pwrite(&self.file, state.as_bytes(), Lease::state_offset(self.text_bytes)));
-        let _ = fdatasync(&self.file);
+        self.show();
+    }
+
+    /// Lets others see what was written to the lease. On this machine they do already, and a flush could wait for minutes
+    /// behind that of what is being copied: a living owner would be taken for dead.
+    fn show(&self) {
+        if !self.is_local {
+            let _ = fdatasync(&self.file);
+        }
     }
 }
 
@@ -187,7 +199,7 @@ fn beat(every: Duration, held: Arc<Held>) -> std::io::Result<(Sender<()>, JoinHa
             let digits = Lease::counter_text(counter);
             // A volume that does not answer lets nobody see the sign, nor do any work: there is no one to tell.
             let _ = pwrite(&held.file, digits.as_bytes(), Lease::counter_offset(held.text_bytes));
-            let _ = fdatasync(&held.file);
+            held.show();
         }
     })?;
     Ok((stop, thread))
