@@ -38,6 +38,9 @@ pub struct System {
     pub machine: String,
     /// The `VERSION_ID=` and `VERSION_CODENAME=` lines of `/etc/os-release`, sorted.
     pub release: Vec<String>,
+    /// The `ID` of `/etc/os-release`, such as `ubuntu`. No part of the hash; it names the vendor in a bill of materials.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub distribution: Option<String>,
 }
 
 /// The installed Debian packages that count.
@@ -92,11 +95,11 @@ pub struct Distribution {
 }
 
 impl System {
-    /// The component of these facts; `release` is sorted here.
+    /// The component of these facts; `release` is sorted here. The distribution is not known.
     #[must_use]
     pub fn new(platform: String, machine: String, mut release: Vec<String>) -> Self {
         release.sort_unstable();
-        let mut system = Self { hash: EnvHash::of(b""), platform, machine, release };
+        let mut system = Self { hash: EnvHash::of(b""), platform, machine, release, distribution: None };
         system.hash = EnvHash::of(system.text().as_bytes());
         system
     }
@@ -106,6 +109,19 @@ impl System {
     pub fn text(&self) -> String {
         format!("{}\n{}\n{}\n", self.platform, self.machine, self.release.join("\n"))
     }
+
+    /// The value of a release line without its quotes: `12` of `VERSION_ID="12"`.
+    #[must_use]
+    pub fn release_value(&self, key: &str) -> Option<&str> {
+        let value = self.release.iter().find_map(|line| line.strip_prefix(key)?.strip_prefix('='))?;
+        Some(unquoted(value)).filter(|value| !value.is_empty())
+    }
+}
+
+/// A value of an `os-release` file without the quotes around it.
+pub(crate) fn unquoted(value: &str) -> &str {
+    let value = value.trim_end();
+    ['"', '\''].iter().find_map(|quote| value.strip_prefix(*quote)?.strip_suffix(*quote)).unwrap_or(value)
 }
 
 impl Apt {

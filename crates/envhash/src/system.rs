@@ -4,7 +4,7 @@ use std::path::Path;
 
 use crate::elf;
 use crate::error::Error;
-use crate::inventory::System;
+use crate::inventory::{System, unquoted};
 use crate::root::Root;
 
 const OS_RELEASE: &str = "/etc/os-release";
@@ -31,7 +31,16 @@ pub(crate) fn read(root: &Root, machine: String) -> Result<System, Error> {
     let release = release_lines(&text).map_err(|error| Error::not_utf8(path, error))?;
     // CPython's `sysconfig.get_platform()` on Linux: the machine with what a file name cannot hold replaced.
     let platform = format!("linux-{}", machine.replace(' ', "_").replace('/', "-"));
-    Ok(System::new(platform, machine, release))
+    let distribution = distribution(&text);
+    Ok(System { distribution, ..System::new(platform, machine, release) })
+}
+
+/// The `ID` of an `os-release` file; `None` where it is missing or no plain word.
+fn distribution(os_release: &[u8]) -> Option<String> {
+    let line = os_release.split(|byte| *byte == b'\n').find_map(|line| line.strip_prefix(b"ID="))?;
+    let id = unquoted(std::str::from_utf8(line).ok()?);
+    let plain = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+    (!id.is_empty() && id.chars().all(plain)).then(|| id.to_owned())
 }
 
 /// The machine of the running kernel, as Python's `platform.machine()` gives it.
@@ -88,6 +97,22 @@ mod tests {
             assert_eq!(release_lines(text).unwrap(), *lines, "{}", text.escape_ascii());
         }
         assert!(release_lines(b"VERSION_ID=\xff").is_err());
+    }
+
+    #[test]
+    fn the_distribution_is_a_plain_word_or_unknown() {
+        let table: &[(&[u8], Option<&str>)] = &[
+            (b"NAME=x\nID=debian\n", Some("debian")),
+            (b"ID=\"opensuse-leap\"\r\n", Some("opensuse-leap")),
+            (b"ID='rocky'", Some("rocky")),
+            (b"VERSION_ID=1\n", None),
+            (b"ID=\n", None),
+            (b"ID=two words\n", None),
+            (b"ID=\xff\n", None),
+        ];
+        for (text, expected) in table {
+            assert_eq!(distribution(text).as_deref(), *expected, "{}", text.escape_ascii());
+        }
     }
 
     #[test]

@@ -41,6 +41,7 @@ pub mod source;
 
 pub mod archive;
 pub mod env_vars;
+pub mod environment;
 pub mod inspect;
 pub mod layout;
 pub mod manifest;

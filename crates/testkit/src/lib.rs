@@ -1,8 +1,8 @@
-//! Development only: a registry that misbehaves on request, and images made in memory, for the tests of this workspace.
+//! Development only: a registry and a volume that misbehave on request, and images made in memory, for the tests of this workspace.
 //!
 //! Nothing here is part of a binary. [`registry::Registry`] is a whole OCI registry inside the test's process: what is
 //! pushed to it can be looked at, and [faults](registry::Fault) make it slow, deaf, forgetful or a liar, as often as the test says.
-//! [`image::ImageBuilder`] makes small images for it.
+//! [`image::ImageBuilder`] makes small images for it. [`volume::Volume`] is a mounted filesystem that answers late or fails.
 //!
 //! ```
 //! use vast_testkit::image::ImageBuilder;
@@ -22,3 +22,4 @@
 
 pub mod image;
 pub mod registry;
+pub mod volume;

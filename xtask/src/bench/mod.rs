@@ -1,7 +1,9 @@
 //! `cargo xtask bench`: measurements whose figures stand in `docs/benchmarks.md`.
 
+mod envhash;
 mod imagegen_memory;
 mod measure;
+mod sync;
 
 use anyhow::Result;
 
@@ -17,13 +19,19 @@ pub(crate) struct Args {
 
 #[derive(Debug, clap::Subcommand)]
 enum Bench {
+    /// `vast-envhash` beside the recipe, on a real environment
+    Envhash(envhash::Args),
     /// Peak memory of a native build of one large layer
     ImagegenMemory(imagegen_memory::Args),
+    /// `vast-sync copy` beside other copiers, on a real environment
+    Sync(sync::Args),
 }
 
 /// Measures and prints the figures; the answer is no when a promised limit is exceeded.
 pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<Verdict> {
     match &args.bench {
+        Bench::Envhash(args) => envhash::run(workspace, args),
         Bench::ImagegenMemory(args) => imagegen_memory::run(workspace, args),
+        Bench::Sync(args) => sync::run(workspace, args),
     }
 }

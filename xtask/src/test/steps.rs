@@ -44,7 +44,8 @@ pub(crate) const STEPS: &[Step] = &[
     step("fuzz", "the fuzz targets, a workspace of their own, compile without warnings", fuzz)
         .needs(&[Group::Compilers], &[]),
     step("docs", "the documentation builds without warnings", docs),
-    step(TESTS, "unit and integration tests", tests).needs(&[Group::Services], &[Tool::Nextest, Tool::Uv]),
+    step(TESTS, "unit and integration tests", tests)
+        .needs(&[Group::Services, Group::Volumes], &[Tool::Nextest, Tool::Uv]),
     step("doctests", "the examples of the documentation", doctests),
     step("generated", "generated reference pages are fresh", generated),
     step("dist", "release binaries need nothing newer than glibc 2.28", release)

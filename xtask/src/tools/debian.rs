@@ -15,6 +15,8 @@ pub(crate) enum Group {
     Lint,
     /// Real services and tools that the tests drive.
     Services,
+    /// Filesystems to copy between, and programs that copy and compare.
+    Volumes,
     /// What the tools from PyPI are installed with.
     Python,
     /// Compilers of what crates bring in other languages.
@@ -68,6 +70,12 @@ const PACKAGES: &[Package] = &[
     service(Group::Services, "caddy", "caddy"),
     service(Group::Services, "supervisor", "supervisord"),
     service(Group::Services, "cron", "cron"),
+    package(Group::Volumes, "rsync", "rsync"),
+    package(Group::Volumes, "acl", "getfacl"),
+    package(Group::Volumes, "attr", "getfattr"),
+    package(Group::Volumes, "xfsprogs", "mkfs.xfs"),
+    package(Group::Volumes, "dosfstools", "mkfs.vfat"),
+    package(Group::Volumes, "fuse3", "fusermount3"),
     package(Group::Python, "python3", "python3"),
     Package { name: "python3-venv", sign: Sign::Module("ensurepip"), group: Group::Python, service: None },
     package(Group::Compilers, "g++", "c++"),

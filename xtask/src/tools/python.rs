@@ -18,7 +18,7 @@ pub(crate) enum Tool {
     Deny,
     /// Links against an old glibc.
     Zigbuild,
-    /// Makes the environments that the tests move, of wheels in a folder beside.
+    /// Makes virtual environments; what the tests make them of is in a folder of wheels beside.
     Uv,
 }
 

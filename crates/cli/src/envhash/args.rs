@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
-use clap::{Parser, Subcommand};
-use vast_envhash::{Options, SCHEME};
+use clap::{Parser, Subcommand, ValueEnum};
+use vast_envhash::{Options, SCHEME, sbom};
 
 /// Prints the environment hash: 12 hex digits that name the system libraries and Python packages of an image.
 #[derive(Debug, Parser)]
@@ -23,9 +23,12 @@ pub(super) struct Args {
     /// Show each component with its hash and everything that went into it
     #[arg(long, group = "output")]
     explain: bool,
-    /// Print the whole inventory as JSON
-    #[arg(long, group = "output")]
+    /// Print the whole inventory, or the outcome of a check, as JSON
+    #[arg(long, conflicts_with_all = ["explain", "format"])]
     json: bool,
+    /// Print the inventory as a bill of materials; its time is `SOURCE_DATE_EPOCH`, else now
+    #[arg(long, value_name = "FORMAT", group = "output")]
+    format: Option<Format>,
     /// Compare with a stored hash or inventory (`/.env_hash` of the root): exit 0 if equal, 1 if not
     #[arg(long, value_name = "FILE", num_args = 0..=1, group = "output")]
     #[allow(clippy::option_option, reason = "clap's shape for an option whose value may be left out")]
@@ -34,13 +37,38 @@ pub(super) struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Typed {
-    /// Show what differs between two inventories (JSON files) or roots (directories): exit 0 if nothing, 1 if something
+    /// Show what differs between two environments: exit 0 if nothing, 1 if something
+    ///
+    /// Each is an inventory (a JSON file, or a stored hash with one beside it), a root (a directory), or an image:
+    /// `docker://host/repo:tag` (or bare), `oci:DIR[:tag]`, `oci-archive:FILE`, `docker-archive:FILE`.
     Diff {
         /// The earlier one
-        before: PathBuf,
+        before: String,
         /// The later one
-        after: PathBuf,
+        after: String,
+        /// Print the changes as JSON
+        #[arg(long)]
+        json: bool,
     },
+}
+
+/// A format of a bill of materials.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Format {
+    /// SPDX 2.3, JSON
+    Spdx,
+    /// `CycloneDX` 1.6, JSON
+    #[value(name = "cyclonedx")]
+    CycloneDx,
+}
+
+impl From<Format> for sbom::Format {
+    fn from(format: Format) -> Self {
+        match format {
+            Format::Spdx => Self::Spdx,
+            Format::CycloneDx => Self::CycloneDx,
+        }
+    }
 }
 
 /// What to do.
@@ -51,9 +79,21 @@ pub(super) struct Plan {
 
 #[derive(Debug)]
 pub(super) enum Command {
-    Take { source: Source, output: Output },
-    Check { source: Source, file: PathBuf },
-    Diff { before: PathBuf, after: PathBuf },
+    Take {
+        source: Source,
+        output: Output,
+    },
+    Check {
+        source: Source,
+        file: PathBuf,
+        json: bool,
+    },
+    /// Each a path or an image reference.
+    Diff {
+        before: String,
+        after: String,
+        json: bool,
+    },
 }
 
 /// The environment to look at.
@@ -68,25 +108,29 @@ pub(super) enum Output {
     Hash,
     Explain,
     Json,
+    Bill(sbom::Format),
 }
 
 impl Args {
     /// `home` is the home directory of the user who runs this, which counts for the running system.
     pub(super) fn plan(self, home: Option<PathBuf>) -> Plan {
-        if let Some(Typed::Diff { before, after }) = self.command {
-            return Plan { command: Command::Diff { before, after } };
+        if let Some(Typed::Diff { before, after, json }) = self.command {
+            return Plan { command: Command::Diff { before, after, json } };
         }
         let live = self.root.is_none();
         let options = Options { live, machine: self.machine, home: home.filter(|_| live) };
         let source = Source { root: self.root.unwrap_or_else(|| "/".into()), options };
-        let command = match self.check {
-            Some(file) => {
-                let file = file.unwrap_or_else(|| source.root.join(".env_hash"));
-                Command::Check { source, file }
-            }
-            None if self.explain => Command::Take { source, output: Output::Explain },
-            None if self.json => Command::Take { source, output: Output::Json },
-            None => Command::Take { source, output: Output::Hash },
+        let command = if let Some(file) = self.check {
+            let file = file.unwrap_or_else(|| source.root.join(".env_hash"));
+            Command::Check { source, file, json: self.json }
+        } else {
+            let output = match self.format {
+                Some(format) => Output::Bill(format.into()),
+                None if self.explain => Output::Explain,
+                None if self.json => Output::Json,
+                None => Output::Hash,
+            };
+            Command::Take { source, output }
         };
         Plan { command }
     }
@@ -123,7 +167,18 @@ mod tests {
 
     #[test]
     fn contradictions_are_refused() {
-        for args in [&["--json", "--explain"][..], &["--scheme", "2"], &["--machine", "x"], &["diff", "a"], &["x"]] {
+        for args in [
+            &["--json", "--explain"][..],
+            &["--format", "spdx", "--json"],
+            &["--format", "spdx", "--explain"],
+            &["--format", "spdx", "--check"],
+            &["--check", "--explain"],
+            &["--format", "xml"],
+            &["--scheme", "2"],
+            &["--machine", "x"],
+            &["diff", "a"],
+            &["x"],
+        ] {
             assert!(Args::try_parse_from([&["vast-envhash"], args].concat()).is_err(), "{args:?}");
         }
     }

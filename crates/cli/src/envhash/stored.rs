@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 
 use vast_envhash::{EnvHash, Inventory, Options};
 
+use super::image;
+
 /// A stored hash, with its inventory if there is one.
 #[derive(Debug)]
 pub(super) struct Stored {
@@ -19,8 +21,23 @@ pub(super) enum StoredError {
     Read { path: PathBuf, source: io::Error },
     #[error("`{}` holds neither an environment hash nor an inventory", path.display())]
     Neither { path: PathBuf },
+    #[error("`{}` holds a hash, and no inventory is stored beside it", path.display())]
+    HashAlone { path: PathBuf },
     #[error("the inventory `{}` gives {recomputed} and claims {}", path.display(), claimed)]
     Edited { path: PathBuf, claimed: EnvHash, recomputed: EnvHash },
+}
+
+impl StoredError {
+    pub(super) fn hint(&self) -> Option<String> {
+        match self {
+            Self::Read { source, .. } if source.kind() == io::ErrorKind::NotFound => {
+                Some("`env-hash > /.env_hash` records the hash, `vast-envhash --json > FILE` the inventory".into())
+            }
+            Self::Edited { .. } => Some("it was edited or cut: take it anew with `vast-envhash --json`".into()),
+            Self::HashAlone { .. } => Some("a hash alone does not tell what it was made from".into()),
+            Self::Read { .. } | Self::Neither { .. } => None,
+        }
+    }
 }
 
 impl Stored {
@@ -43,12 +60,22 @@ fn beside(path: &Path, hash: EnvHash) -> Option<Inventory> {
     parse(&path, &read(&path).ok()?).ok().filter(|inventory| inventory.hash == hash)
 }
 
-/// The inventory of a root (a directory), or a stored one (a file).
-pub(super) fn inventory(path: &Path) -> Result<Inventory, Box<dyn std::error::Error>> {
-    if path.is_dir() {
-        return Ok(vast_envhash::hash(path, &Options::default())?);
+/// The inventory of a root (a directory), a stored one (a file), or that of an image, read by the program beside `me`.
+///
+/// What is there as a file or directory is that, whatever else its name could mean.
+pub(super) fn inventory(place: &str, me: Option<&Path>) -> Result<Inventory, Box<dyn std::error::Error>> {
+    let path = Path::new(place);
+    match path.metadata() {
+        Ok(metadata) if metadata.is_dir() => Ok(vast_envhash::hash(path, &Options::default())?),
+        // Without a colon it has neither a transport nor a tag.
+        Err(error) if error.kind() == io::ErrorKind::NotFound && place.contains(':') => {
+            Ok(image::inventory(place, me)?)
+        }
+        _ => {
+            let stored = Stored::read(path)?;
+            Ok(stored.inventory.ok_or_else(|| StoredError::HashAlone { path: path.to_path_buf() })?)
+        }
     }
-    Ok(parse(path, &read(path)?)?)
 }
 
 fn read(path: &Path) -> Result<String, StoredError> {

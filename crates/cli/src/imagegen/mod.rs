@@ -2,6 +2,7 @@
 
 mod build;
 mod copy;
+mod environment;
 mod inspect;
 mod progress;
 mod session;
@@ -32,6 +33,8 @@ enum Command {
     Build(Box<build::Args>),
     /// Copy an image, every platform of it, and name it last.
     Copy(copy::Args),
+    /// Print the inventory behind an image's environment hash as JSON, without pulling it.
+    Environment(environment::Args),
     /// Show an image's platforms, layers, history and configuration, without reading layers.
     Inspect(inspect::Args),
     /// Check that an image is what it claims to be and what the guide asks for; exit 1 if not.
@@ -48,6 +51,7 @@ pub fn run() -> ExitCode {
     let done = match &args.command {
         Command::Build(args) => build::run(args),
         Command::Copy(args) => copy::run(args),
+        Command::Environment(args) => environment::run(args),
         Command::Inspect(args) => inspect::run(args),
         Command::Verify(args) => verify::run(args),
     };

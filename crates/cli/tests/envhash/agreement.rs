@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use crate::fixture::{PROGRAM, RECIPE, agreed, packages, stage};
+use crate::fixture::{PROGRAM, RECIPE, agreed, all_agree, packages, stage};
 
 #[test]
 fn the_running_machine_has_the_recipes_hash() {
@@ -109,16 +109,15 @@ END
 
 #[test]
 fn code_in_a_pth_file_that_hides_its_path_is_asked_about_live_and_noted_offline() {
-    let outcome = stage(
-        r#"
+    let staged = stage(&[r#"
         make_venv main
         mkdir -p /opt/hidden; dist /opt/hidden hidden 1
         printf 'import sys; sys.path.append("/opt/" + "hidden")\n' > "$site/x.pth"
-        "#,
-    );
+        "#]);
+    let outcome = &staged.outcomes[0];
     assert_eq!(outcome.live, outcome.recipe);
     assert_ne!(outcome.offline, outcome.recipe);
-    assert!(outcome.inventory["notes"][0].as_str().unwrap().contains("x.pth"), "{}", outcome.inventory["notes"]);
+    assert!(staged.inventory["notes"][0].as_str().unwrap().contains("x.pth"), "{}", staged.inventory["notes"]);
 }
 
 #[test]
@@ -225,6 +224,25 @@ fn every_interpreter_on_this_machine_agrees() {
         "#,
     );
     assert!(inventory["venvs"].as_array().unwrap().len() >= 2);
+}
+
+/// An environment whose interpreter is exchanged for each other one of this machine.
+#[test]
+fn an_interpreter_that_was_exchanged_agrees() {
+    let steps: Vec<String> = (8..=14)
+        .map(|minor| {
+            format!(
+                r#"
+                python=$(ls -d /root/.pyenv/versions/3.{minor}.*/bin/python 2> /dev/null | tail -1) || true
+                [[ -d /venv/main ]] || {{ make_venv main; dist "$site" kept 1; }}
+                ln -sfn "${{python:-/usr/bin/python3}}" /venv/main/bin/python
+                # One of the system's release finds the system's library, which may not fit it: then it does not run.
+                /venv/main/bin/python -c 'import importlib.metadata' 2> /dev/null || ln -sfn /usr/bin/python3 /venv/main/bin/python
+                "#
+            )
+        })
+        .collect();
+    all_agree(&steps);
 }
 
 #[test]

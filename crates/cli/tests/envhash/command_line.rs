@@ -7,25 +7,25 @@ use std::process::{Command, Output};
 
 use crate::fixture::PROGRAM;
 
-fn run(arguments: &[&str]) -> Output {
+pub(crate) fn run(arguments: &[&str]) -> Output {
     Command::new(PROGRAM).args(arguments).output().unwrap()
 }
 
-fn text(bytes: &[u8]) -> &str {
+pub(crate) fn text(bytes: &[u8]) -> &str {
     std::str::from_utf8(bytes).unwrap()
 }
 
-fn write(root: &Path, path: &str, content: impl AsRef<[u8]>) {
+pub(crate) fn write(root: &Path, path: &str, content: impl AsRef<[u8]>) {
     let path = root.join(path);
     fs::create_dir_all(path.parent().unwrap()).unwrap();
     fs::write(path, content).unwrap();
 }
 
-const STATUS: &str = "Package: dpkg\nStatus: install ok installed\nArchitecture: arm64\nVersion: 1.22\n\n\
+pub(crate) const STATUS: &str = "Package: dpkg\nStatus: install ok installed\nArchitecture: arm64\nVersion: 1.22\n\n\
                       Package: libx\nStatus: install ok installed\nArchitecture: arm64\nVersion: 1\n";
 
 /// A small root without environments.
-fn small_root() -> tempfile::TempDir {
+pub(crate) fn small_root() -> tempfile::TempDir {
     let root = tempfile::tempdir().unwrap();
     write(root.path(), "usr/lib/os-release", "VERSION_ID=\"24.04\"\nVERSION_CODENAME=noble\n");
     fs::create_dir(root.path().join("etc")).unwrap();

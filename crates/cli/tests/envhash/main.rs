@@ -2,6 +2,12 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a failed expectation is a failed test")]
 
 mod agreement;
+mod bad_input;
+mod cases;
 mod command_line;
+mod comparison;
 mod fixture;
+mod matrix;
+mod mutation;
+mod offline;
 mod skeleton;

@@ -36,13 +36,18 @@ impl Archive {
     /// Opens a zip file; `None` for a file that is none, which Python skips.
     pub(super) fn open(root: &Root, path: &Path) -> Result<Option<Self>, Error> {
         let (file, size) = root.open_regular(path).map_err(|error| Error::read(path, error))?;
+        Self::read(file, size, path.to_path_buf())
+    }
+
+    /// Reads the list of members of an opened file of `size` bytes; `path` is for messages.
+    pub(super) fn read(file: File, size: u64, path: PathBuf) -> Result<Option<Self>, Error> {
         let start = size.saturating_sub(TAIL_BYTES);
         let mut tail = vec![0; usize::try_from(size - start).unwrap_or(0)];
-        file.read_exact_at(&mut tail, start).map_err(|error| Error::read(path, error))?;
+        file.read_exact_at(&mut tail, start).map_err(|error| Error::read(&path, error))?;
         let Some(at) = memchr::memmem::rfind(&tail, b"PK\x05\x06").filter(|at| tail.len() - at >= 22) else {
             return Ok(None);
         };
-        let damaged = |problem: &str| Error::Archive { path: path.to_path_buf(), problem: problem.to_owned() };
+        let damaged = |problem: &str| Error::Archive { path: path.clone(), problem: problem.to_owned() };
         let (size, offset) = (u32_at(&tail, at + 12), u32_at(&tail, at + 16));
         if size > DIRECTORY_LIMIT {
             return Err(damaged("its list of members is too large"));
@@ -52,9 +57,9 @@ impl Archive {
         let begin = end.checked_sub(u64::from(size)).ok_or_else(|| damaged("its list of members does not fit"))?;
         let shift = begin.checked_sub(u64::from(offset)).ok_or_else(|| damaged("its offsets do not fit"))?;
         let mut directory = vec![0; size as usize];
-        file.read_exact_at(&mut directory, begin).map_err(|error| Error::read(path, error))?;
+        file.read_exact_at(&mut directory, begin).map_err(|error| Error::read(&path, error))?;
         let members = members(&directory, shift).ok_or_else(|| damaged("its list of members is damaged"))?;
-        Ok(Some(Self { path: path.to_path_buf(), file, members }))
+        Ok(Some(Self { path, file, members }))
     }
 
     /// The first components of the members' names.
@@ -62,8 +67,14 @@ impl Archive {
         self.members.iter().filter_map(|member| member.name.split('/').next()).map(str::to_owned).collect()
     }
 
+    /// The names of all members.
+    #[cfg(any(test, feature = "fuzzing"))]
+    pub(super) fn names(&self) -> Vec<String> {
+        self.members.iter().map(|member| member.name.clone()).collect()
+    }
+
     /// A member's content; `None` where there is no such file.
-    pub(super) fn read(&self, name: &str) -> Result<Option<Vec<u8>>, Error> {
+    pub(super) fn member(&self, name: &str) -> Result<Option<Vec<u8>>, Error> {
         let Some(member) = self.members.iter().rev().find(|member| member.name == name) else { return Ok(None) };
         let damaged = || Error::Archive { path: self.path.clone(), problem: format!("`{name}` cannot be unpacked") };
         self.unpack(member).map(Some).ok_or_else(damaged)
@@ -124,8 +135,6 @@ fn u32_at(bytes: &[u8], at: usize) -> u32 {
 mod tests {
     use proptest::prelude::*;
 
-    use super::*;
-
     proptest! {
         #[test]
         fn no_bytes_make_the_reader_panic(mut bytes in proptest::collection::vec(any::<u8>(), 0..200), size in 0u32..200, offset in 0u32..50) {
@@ -136,14 +145,7 @@ mod tests {
             bytes.extend(size.to_le_bytes());
             bytes.extend(offset.to_le_bytes());
             bytes.extend([0; 2]);
-            let directory = tempfile::tempdir().unwrap();
-            std::fs::write(directory.path().join("a.egg"), &bytes).unwrap();
-            let root = Root::open(directory.path()).unwrap();
-            if let Ok(Some(archive)) = Archive::open(&root, Path::new("/a.egg")) {
-                for member in &archive.members {
-                    let _ = archive.read(&member.name);
-                }
-            }
+            crate::fuzzing::archive(&bytes);
         }
     }
 }

@@ -8,6 +8,7 @@ use crate::inventory::Distribution;
 use crate::root::{Root, is_absent};
 
 use super::archive::Archive;
+use super::crew;
 use super::metadata::{self, Fields, Folding};
 
 /// Reads the distributions of search paths.
@@ -40,7 +41,9 @@ impl<'a> Finder<'a> {
             Ok(names) => {
                 let names = names.iter().filter(|name| self.is_metadata(entry, name.as_bytes()));
                 let paths: Vec<PathBuf> = names.map(|name| directory.join(name)).collect();
-                paths.iter().map(|path| self.read_directory(path)).collect()
+                let root = self.root;
+                let fields = crew::read_each(&paths, |path| read_directory(root, path));
+                fields.into_iter().map(|fields| self.distribution(fields?)).collect()
             }
             Err(error) if error.kind() == std::io::ErrorKind::NotADirectory && self.root.is_file(&directory) => {
                 self.find_in_archive(entry, &directory)
@@ -64,38 +67,15 @@ impl<'a> Finder<'a> {
         name.eq_ignore_ascii_case(b"egg-info") && (ends(base, b".egg") || (self.minor < 10 && base.is_empty()))
     }
 
-    fn read_directory(&mut self, path: &Path) -> Result<Distribution, Error> {
-        for name in FILES {
-            let file = if name.is_empty() { path.to_path_buf() } else { path.join(name) };
-            let Some(bytes) = self.root.read_if_there(&file)? else { continue };
-            if !bytes.is_empty() {
-                return self.read_text(&file, &bytes);
-            }
-        }
-        Ok(Distribution { name: None, version: None })
-    }
-
     fn find_in_archive(&mut self, entry: &Path, file: &Path) -> Result<Vec<Distribution>, Error> {
         let Some(archive) = Archive::open(self.root, file)? else { return Ok(Vec::new()) };
         let children: Vec<String> =
             archive.children().into_iter().filter(|name| self.is_metadata(entry, name.as_bytes())).collect();
-        children.iter().map(|child| self.read_member(&archive, file, child)).collect()
+        children.iter().map(|child| self.distribution(read_member(&archive, file, child)?)).collect()
     }
 
-    fn read_member(&mut self, archive: &Archive, file: &Path, child: &str) -> Result<Distribution, Error> {
-        for name in FILES {
-            let member = if name.is_empty() { child.to_owned() } else { format!("{child}/{name}") };
-            let Some(bytes) = archive.read(&member)? else { continue };
-            if !bytes.is_empty() {
-                return self.read_text(&file.join(member), &bytes);
-            }
-        }
-        Ok(Distribution { name: None, version: None })
-    }
-
-    fn read_text(&mut self, file: &Path, bytes: &[u8]) -> Result<Distribution, Error> {
-        let text = std::str::from_utf8(bytes).map_err(|error| Error::not_utf8(file, error))?;
-        let fields = metadata::parse(text);
+    /// The distribution of these fields, as this installation gives folded ones.
+    fn distribution(&mut self, fields: Fields) -> Result<Distribution, Error> {
         let Fields { name, version } = if fields.folded() {
             let folding = self.folding()?;
             fields.map_folded(|value| folding.apply(value))
@@ -118,4 +98,33 @@ impl<'a> Finder<'a> {
         self.folding = Some(folding);
         Ok(folding)
     }
+}
+
+/// The fields of a metadata directory, or of a file in the place of one.
+fn read_directory(root: &Root, path: &Path) -> Result<Fields, Error> {
+    for name in FILES {
+        let file = if name.is_empty() { path.to_path_buf() } else { path.join(name) };
+        let Some(bytes) = root.read_if_there(&file)? else { continue };
+        if !bytes.is_empty() {
+            return read_text(&file, &bytes);
+        }
+    }
+    Ok(Fields::default())
+}
+
+/// The fields of a metadata directory in an archive.
+fn read_member(archive: &Archive, file: &Path, child: &str) -> Result<Fields, Error> {
+    for name in FILES {
+        let member = if name.is_empty() { child.to_owned() } else { format!("{child}/{name}") };
+        let Some(bytes) = archive.member(&member)? else { continue };
+        if !bytes.is_empty() {
+            return read_text(&file.join(member), &bytes);
+        }
+    }
+    Ok(Fields::default())
+}
+
+fn read_text(file: &Path, bytes: &[u8]) -> Result<Fields, Error> {
+    let text = std::str::from_utf8(bytes).map_err(|error| Error::not_utf8(file, error))?;
+    Ok(metadata::parse(text))
 }

@@ -1,7 +1,10 @@
 //! Where an interpreter finds its standard library and its prefixes, as CPython's `getpath` and `site.venv()` decide.
 
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
+use crate::elf::Elf;
 use crate::error::Error;
 use crate::root::Root;
 
@@ -9,6 +12,9 @@ use super::paths::upwards;
 use super::program::Program;
 use super::pyvenv::{self, Config};
 use super::site::{Names, Rules};
+
+/// The longest constant that is tried as a prefix.
+const PREFIX_LIMIT: usize = 255;
 
 /// The directories of an interpreter as it starts.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,9 +42,13 @@ impl Layout {
         let python = format!("python{major}.{minor}{thread}");
         let home = venv.as_ref().and_then(|(_, config)| config.home.as_deref()).map(Path::new);
         let starts = home.into_iter().chain(program.real.parent());
-        let found = starts.flat_map(upwards).find_map(|prefix| {
-            let platform_lib = platform_lib(root, prefix, &python)?;
-            Some((prefix.to_path_buf(), platform_lib))
+        let installation = |prefix: &Path| Some((prefix.to_path_buf(), platform_lib(root, prefix, &python)?));
+        let found = starts.flat_map(upwards).find_map(installation).or_else(|| {
+            // A program that was copied out of its installation goes back to the prefix that was compiled in.
+            let mut built_in: Vec<_> =
+                absolute_constants(root, program).iter().filter_map(|path| installation(path)).collect();
+            built_in.dedup();
+            built_in.pop().filter(|_| built_in.is_empty())
         });
         let Some((base, platform_lib)) = found else {
             let reason = format!("no standard library `lib/{python}` at or above `{}`", program.real.display());
@@ -50,6 +60,20 @@ impl Layout {
         let (prefix, venv) = venv.map_or_else(|| (base.clone(), None), |(prefix, config)| (prefix, Some(config)));
         Ok(Self { base, prefix, library, names: Names { platform_lib, python }, rules, venv })
     }
+}
+
+/// The absolute paths among the string constants of the interpreter, sorted. The compiled-in prefix is one of them.
+fn absolute_constants(root: &Root, program: &Program) -> Vec<PathBuf> {
+    let path = program.library.as_ref().unwrap_or(&program.real);
+    let constants = root.open_regular(path).ok().and_then(|(file, _)| Elf::read(&file)?.read_only_data());
+    let constants = constants.unwrap_or_default();
+    let texts = constants.split(|byte| *byte == 0).filter(|text| text.starts_with(b"/") && text.len() <= PREFIX_LIMIT);
+    // The root itself is no prefix, although on a merged `/usr` it looks like one.
+    let paths = texts.map(|text| PathBuf::from(OsStr::from_bytes(text))).filter(|path| path.parent().is_some());
+    let mut paths: Vec<_> = paths.collect();
+    paths.sort_unstable();
+    paths.dedup();
+    paths
 }
 
 /// The `pyvenv.cfg` beside the program or one directory up, and the prefix it makes.

@@ -6,7 +6,10 @@
 
 mod archive;
 mod ask;
+mod crew;
 mod distributions;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzzing;
 mod layout;
 mod metadata;
 mod paths;

@@ -1,6 +1,7 @@
 //! A stack of layers, wherever their blobs are: what an image or a stage consists of.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Display;
 use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
@@ -13,7 +14,6 @@ use crate::digest::Digest;
 use crate::layer::spool::Spool;
 use crate::layer::{ContentRef, IndexCache, LayerError, LayerFile, LayerIndex, NodeKind, Tree};
 use crate::manifest;
-use crate::reference::Reference;
 use crate::source::{BlobReader, Image, ImageSource};
 
 /// Layers that are streamed for their headers at once.
@@ -175,7 +175,7 @@ impl Stack {
 }
 
 /// An image's layers as a stack.
-pub(super) fn layers_of(image: &Image, blob: &LayerBlob, reference: &Reference) -> Result<Vec<StackLayer>, Error> {
+pub(crate) fn layers_of(image: &Image, blob: &LayerBlob, reference: &dyn Display) -> Result<Vec<StackLayer>, Error> {
     let malformed = |source: Box<dyn std::error::Error + Send + Sync>| Error::Malformed {
         what: "configuration",
         reference: reference.to_string(),

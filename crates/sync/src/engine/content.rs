@@ -3,6 +3,7 @@
 //! In order: share the blocks (`FICLONE`), have the kernel or the server copy (`copy_file_range`), read and write. What the
 //! pair of filesystems refuses once is not tried again. Holes stay holes.
 
+use std::ops::Range;
 use std::os::fd::BorrowedFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -10,6 +11,7 @@ use rustix::fs::{SeekFrom, Stat, copy_file_range, ftruncate, ioctl_ficlone, seek
 use rustix::io::{Errno, pread, pwrite};
 
 use super::facts::Facts;
+use super::large::LARGE_BYTES;
 use super::walk::Worker;
 use crate::fault;
 
@@ -23,12 +25,20 @@ const SMALL_BYTES: u64 = 64 * 1024;
 const RANGE_BYTES: u64 = 16 * 1024 * 1024;
 
 /// Which file the failed operation was on.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Failure {
     Read(Errno),
     Write(Errno),
     /// The source has less than its size said.
     Shrunk,
+}
+
+/// How far a copy came that was begun.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Begun {
+    Done,
+    /// It is large, and its content is left to be copied.
+    Large,
 }
 
 /// What works between the two filesystems of a copy.
@@ -43,38 +53,57 @@ impl Channel {
         Self { clones: AtomicBool::new(true), ranges: AtomicBool::new(true) }
     }
 
-    /// Copies the whole content of `from`, whose facts are `stat`, into the empty file `to`. Stops where it is when the walk
-    /// has failed elsewhere.
-    pub(crate) fn fill(
+    /// Begins a copy of the content of `from`, whose facts are `stat`, to the empty file `to`: what is quickly done is
+    /// done. What is not has the size that it will have, and its [ranges](Self::fill_range) are left.
+    pub(crate) fn begin(
         &self,
         from: BorrowedFd<'_>,
         stat: &Stat,
         to: BorrowedFd<'_>,
         worker: &mut Worker<'_>,
         advance: &dyn Fn(u64),
-    ) -> Result<(), Failure> {
+    ) -> Result<Begun, Failure> {
         let size = stat.bytes();
         if size == 0 {
-            return Ok(());
+            return Ok(Begun::Done);
         }
         if self.clone_whole(from, to)? {
             advance(size);
-            return Ok(());
+            return Ok(Begun::Done);
         }
-        if stat.allocated_bytes() >= size {
-            return self.copy(from, to, 0, size, worker, advance);
+        if size >= LARGE_BYTES {
+            ftruncate(to, size).map_err(Failure::Write)?;
+            return Ok(Begun::Large);
         }
-        let mut position = 0;
-        while let Some((start, end)) = data_after(from, position, size)? {
+        let end = self.fill_range(from, stat, to, 0..size, worker, advance)?;
+        if end < size {
+            ftruncate(to, size).map_err(Failure::Write)?;
+        }
+        Ok(Begun::Done)
+    }
+
+    /// Copies a range of the content, but for its holes. Stops where it is when the walk has failed elsewhere. Returns
+    /// where the last data of the range ended.
+    pub(crate) fn fill_range(
+        &self,
+        from: BorrowedFd<'_>,
+        stat: &Stat,
+        to: BorrowedFd<'_>,
+        range: Range<u64>,
+        worker: &mut Worker<'_>,
+        advance: &dyn Fn(u64),
+    ) -> Result<u64, Failure> {
+        let Range { start: mut position, end: last } = range;
+        if stat.allocated_bytes() >= stat.bytes() {
+            return self.copy(from, to, position, last, worker, advance).map(|()| last);
+        }
+        while let Some((start, end)) = data_after(from, position, last)? {
             advance(start - position);
             self.copy(from, to, start, end, worker, advance)?;
             position = end;
         }
-        if position < size {
-            ftruncate(to, size).map_err(Failure::Write)?;
-            advance(size - position);
-        }
-        Ok(())
+        advance(last - position);
+        Ok(position)
     }
 
     fn clone_whole(&self, from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> Result<bool, Failure> {
@@ -191,7 +220,14 @@ mod tests {
         let advance = |bytes| {
             advanced.fetch_add(bytes, Ordering::Relaxed);
         };
-        channel.fill(from.as_fd(), &stat, to.as_fd(), &mut Worker::alone(), &advance).unwrap();
+        let mut worker = Worker::alone();
+        if channel.begin(from.as_fd(), &stat, to.as_fd(), &mut worker, &advance).unwrap() == Begun::Large {
+            // In no particular order, as it may happen.
+            let middle = stat.bytes() / 3;
+            for range in [middle..stat.bytes(), 0..middle] {
+                channel.fill_range(from.as_fd(), &stat, to.as_fd(), range, &mut worker, &advance).unwrap();
+            }
+        }
         advanced.into_inner()
     }
 
@@ -202,7 +238,7 @@ mod tests {
     #[test]
     fn content_of_any_size_arrives() {
         for channel in channels() {
-            for size in [0, 1, 4096, 65_537, BUFFER_BYTES, BUFFER_BYTES + 1, 3 * BUFFER_BYTES] {
+            for size in [0, 1, 4096, 65_537, BUFFER_BYTES, BUFFER_BYTES + 1, 3 * BUFFER_BYTES, 40_000_001] {
                 let content: Vec<u8> = (0..size).map(|index| u8::try_from(index % 251).unwrap()).collect();
                 let (from, to) = (tempfile::tempfile().unwrap(), tempfile::tempfile().unwrap());
                 from.write_all_at(&content, 0).unwrap();
@@ -237,7 +273,7 @@ mod tests {
         let stat = rustix::fs::fstat(&from).unwrap();
         from.set_len(2).unwrap();
         let channel = Channel { clones: AtomicBool::new(false), ranges: AtomicBool::new(false) };
-        let result = channel.fill(from.as_fd(), &stat, to.as_fd(), &mut Worker::alone(), &|_| {});
+        let result = channel.begin(from.as_fd(), &stat, to.as_fd(), &mut Worker::alone(), &|_| {});
         assert_eq!(result, Err(Failure::Shrunk));
     }
 }

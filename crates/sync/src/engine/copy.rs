@@ -11,9 +11,10 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 
-use super::content::{Channel, Failure};
-use super::crew::Crew;
+use super::births::{Births, Born};
+use super::content::{Begun, Channel, Failure};
 use super::facts::Facts;
+use super::large::Large;
 use super::links::{Links, Named, Target};
 use super::metadata::{self, Object};
 use super::notes::{Lack, Notes};
@@ -32,6 +33,8 @@ pub(crate) struct Made {
     pub(crate) stat: Stat,
     /// Whether it was there before, and so keeps its own permissions and times.
     pub(crate) was_there: bool,
+    /// With which permissions it was made, if it was.
+    birth_mode: Mode,
 }
 
 /// One copy, from the point of view of its entries.
@@ -45,7 +48,6 @@ pub(crate) struct Copier<'a> {
     /// The root of the target, if it is a directory.
     pub(crate) root: Option<BorrowedFd<'a>>,
     pub(crate) progress: &'a dyn Progress,
-    pub(crate) crew: &'a Crew,
     pub(crate) notes: &'a Notes<'a>,
     pub(crate) scratch: &'a Scratch<'a>,
     pub(crate) size: Size,
@@ -57,6 +59,7 @@ pub(crate) struct Copier<'a> {
     pub(crate) flush_files: bool,
     pub(crate) channel: Channel,
     pub(crate) links: Links,
+    pub(crate) births: Births,
     pub(crate) kept: AtomicU64,
     pub(crate) done_bytes: AtomicU64,
     pub(crate) done_entries: AtomicU64,
@@ -75,7 +78,31 @@ pub(crate) struct Spot<'a> {
 /// the source is of a kind that is left out.
 type Copied = bool;
 
+/// How a file stands that was created.
+enum Filled {
+    /// Its content is there, and everything else of it.
+    Whole,
+    /// It is large: the open file is to be filled.
+    Begun(OwnedFd),
+}
+
 impl Copier<'_> {
+    /// Copies an entry that is no directory, outside a walk.
+    pub(crate) fn copy_alone(
+        &self,
+        source: BorrowedFd<'_>,
+        name: &CStr,
+        kind: FileType,
+        spot: Spot<'_>,
+    ) -> Result<(), Error> {
+        let mut worker = Worker::alone();
+        self.copy_entry(source, name, kind, spot, &mut worker)?;
+        if let Some(large) = worker.large.take() {
+            while self.part(&large, &mut worker)? {}
+        }
+        Ok(())
+    }
+
     /// Copies an entry that is no directory.
     pub(crate) fn copy_entry(
         &self,
@@ -106,12 +133,17 @@ impl Copier<'_> {
             return Err(Error::SourceChanged { path: self.source_path(spot.path) });
         }
         let from = file.as_ref().map_or(Object::Named(source, name), |file| Object::Open(file.as_fd()));
-        match self.root {
+        let filled = match self.root {
             Some(root) if stat.is_linked() && !self.notes.lacks(Lack::HardLinks) => {
-                self.copy_linked(root, from, &stat, spot, worker)
+                self.copy_linked(root, from, &stat, spot, worker)?
             }
-            _ => self.make(from, &stat, spot, worker).map(|_| ()),
+            _ if self.merge => self.make_elsewhere(from, &stat, spot, worker).map(|_| Filled::Whole)?,
+            _ => self.make(from, &stat, spot, worker)?.unwrap_or(Filled::Whole),
+        };
+        if let (Filled::Begun(to), Some(from)) = (filled, file) {
+            worker.large = Some(Large::new(from, to, stat, spot.path.to_owned()));
         }
+        Ok(())
     }
 
     fn open_file(&self, source: BorrowedFd<'_>, name: &CStr, path: &Path) -> Result<OwnedFd, Error> {
@@ -131,7 +163,7 @@ impl Copier<'_> {
         stat: &Stat,
         spot: Spot<'_>,
         worker: &mut Worker<'_>,
-    ) -> Result<(), Error> {
+    ) -> Result<Filled, Error> {
         let name = OsStr::from_bytes(spot.name.to_bytes());
         let target = Target { root, directory: spot.directory, name, path: spot.path };
         // The other names wait for this one: until the file is there, or, where files are published, until it is whole.
@@ -139,35 +171,48 @@ impl Copier<'_> {
             if stat.kind() == FileType::RegularFile && !self.merge {
                 return Ok(Some(Some(self.create_file(spot, stat)?)));
             }
-            Ok(self.make(from, stat, spot, worker)?.then_some(None))
+            let copied = if self.merge {
+                self.make_elsewhere(from, stat, spot, worker)?
+            } else {
+                self.make(from, stat, spot, worker)?.is_some()
+            };
+            Ok(copied.then_some(None))
         })?;
         match named {
-            Named::First(Some(file)) => self.fill_file(from, stat, file.as_fd(), spot.path, worker),
-            Named::First(None) | Named::Nothing => Ok(()),
-            Named::Linked => {
-                self.done();
-                Ok(())
-            }
-            Named::Taken if self.merge => {
-                self.keep();
-                Ok(())
-            }
-            Named::Taken => Err(self.target_error("link", spot.path, Errno::EXIST)),
+            Named::First(Some(file)) => return self.fill_file(from, stat, file, spot.path, worker),
+            Named::First(None) | Named::Nothing => {}
+            Named::Linked => self.done(),
+            Named::Taken if self.merge => self.keep(),
+            Named::Taken => return Err(self.target_error("link", spot.path, Errno::EXIST)),
             Named::Refused => {
                 self.notes.lack(Lack::HardLinks, &self.to.join(spot.path));
-                self.make(from, stat, spot, worker).map(|_| ())
+                if !self.merge {
+                    return Ok(self.make(from, stat, spot, worker)?.unwrap_or(Filled::Whole));
+                }
+                self.make_elsewhere(from, stat, spot, worker)?;
             }
         }
+        Ok(Filled::Whole)
     }
 
-    /// Copies an entry under its own name, or, where others may be, elsewhere first.
-    fn make(&self, from: Object<'_>, stat: &Stat, spot: Spot<'_>, worker: &mut Worker<'_>) -> Result<Copied, Error> {
-        if !self.merge {
-            return self.make_at(from, stat, spot, worker);
-        }
+    /// Copies an entry to where nobody looks, and gives it its name when it is whole: others may be there.
+    fn make_elsewhere(
+        &self,
+        from: Object<'_>,
+        stat: &Stat,
+        spot: Spot<'_>,
+        worker: &mut Worker<'_>,
+    ) -> Result<Copied, Error> {
         let (scratch, partial) = (self.scratch.directory()?, self.scratch.fresh_name());
-        if !self.make_at(from, stat, Spot { directory: scratch, name: &partial, ..spot }, worker)? {
-            return Ok(false);
+        match (self.make(from, stat, Spot { directory: scratch, name: &partial, ..spot }, worker)?, from) {
+            (None, _) => return Ok(false),
+            (Some(Filled::Begun(to)), Object::Open(from)) => {
+                let from =
+                    from.try_clone_to_owned().map_err(|error| Error::io("open", self.source_path(spot.path), error))?;
+                let large = Large::new(from, to, *stat, spot.path.to_owned());
+                while self.part(&large, worker)? {}
+            }
+            _ => {}
         }
         let name_of = |name: &CStr| OsStr::from_bytes(name.to_bytes()).to_owned();
         let (made, wanted) = (name_of(&partial), name_of(spot.name));
@@ -184,11 +229,18 @@ impl Copier<'_> {
         }
     }
 
-    fn make_at(&self, from: Object<'_>, stat: &Stat, spot: Spot<'_>, worker: &mut Worker<'_>) -> Result<Copied, Error> {
+    /// Copies an entry under its own name. `None`: the source is of a kind that is left out.
+    fn make(
+        &self,
+        from: Object<'_>,
+        stat: &Stat,
+        spot: Spot<'_>,
+        worker: &mut Worker<'_>,
+    ) -> Result<Option<Filled>, Error> {
         let made = match from {
             Object::Open(_) => {
                 let file = self.create_file(spot, stat)?;
-                return self.fill_file(from, stat, file.as_fd(), spot.path, worker).map(|()| true);
+                return self.fill_file(from, stat, file, spot.path, worker).map(Some);
             }
             Object::Named(source, name) if stat.kind() == FileType::Symlink => {
                 let target = readlinkat(source, name, Vec::new())
@@ -198,21 +250,20 @@ impl Copier<'_> {
             Object::Named(..) => match mknodat(spot.directory, spot.name, stat.kind(), stat.mode(), stat.st_rdev) {
                 Err(Errno::PERM | Errno::OPNOTSUPP | Errno::INVAL | Errno::NOSYS) => {
                     self.notes.leave_out(Lack::SpecialFiles, &self.to.join(spot.path));
-                    return Ok(false);
+                    return Ok(None);
                 }
                 made => made,
             },
         };
         made.map_err(|errno| self.target_error("create", spot.path, errno))?;
-        self.finish(from, stat, Object::Named(spot.directory, spot.name), spot.path)?;
-        Ok(true)
+        let to = Object::Named(spot.directory, spot.name);
+        self.finish(from, stat, to, self.born(stat.kind(), stat.mode(), to, spot.path)?, spot.path)?;
+        Ok(Some(Filled::Whole))
     }
 
     fn create_file(&self, spot: Spot<'_>, stat: &Stat) -> Result<OwnedFd, Error> {
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        // Special bits come with the owner; the rest is right from the start, mostly, and need not be set again.
-        let mode = stat.mode() & (Mode::RWXU | Mode::RWXG | Mode::RWXO);
-        fault::call("stage.create", || openat(spot.directory, spot.name, flags, mode))
+        fault::call("stage.create", || openat(spot.directory, spot.name, flags, mode_at_birth(stat)))
             .map_err(|errno| self.target_error("create", spot.path, errno))
     }
 
@@ -220,32 +271,52 @@ impl Copier<'_> {
         &self,
         from: Object<'_>,
         stat: &Stat,
-        file: BorrowedFd<'_>,
+        file: OwnedFd,
         path: &Path,
         worker: &mut Worker<'_>,
-    ) -> Result<(), Error> {
+    ) -> Result<Filled, Error> {
         if let Object::Open(source) = from {
-            let advance = |bytes| {
-                self.done_bytes.fetch_add(bytes, Ordering::Relaxed);
-                self.crew.moved(bytes);
-                self.progress.advance(bytes, 0);
-            };
-            self.channel.fill(source, stat, file, worker, &advance).map_err(|failure| match failure {
-                Failure::Read(errno) => self.source_error("read", path, errno),
-                Failure::Write(errno) => self.target_error("write", path, errno),
-                Failure::Shrunk => Error::SourceChanged { path: self.source_path(path) },
-            })?;
+            let begun = self.channel.begin(source, stat, file.as_fd(), worker, &|bytes| self.advance(bytes));
+            if begun.map_err(|failure| self.failed(failure, path))? == Begun::Large {
+                return Ok(Filled::Begun(file));
+            }
         }
+        self.complete(from, stat, file.as_fd(), path)?;
+        Ok(Filled::Whole)
+    }
+
+    /// Sees to what comes after the content of a file.
+    fn complete(&self, from: Object<'_>, stat: &Stat, file: BorrowedFd<'_>, path: &Path) -> Result<(), Error> {
         if self.flush_files {
             flush::file(file).map_err(|errno| self.target_error("write", path, errno))?;
         }
-        self.finish(from, stat, Object::Open(file), path)
+        let to = Object::Open(file);
+        let born = self.born(FileType::RegularFile, mode_at_birth(stat), to, path)?;
+        self.finish(from, stat, to, born, path)
     }
 
-    fn finish(&self, from: Object<'_>, stat: &Stat, to: Object<'_>, path: &Path) -> Result<(), Error> {
-        metadata::apply(from, stat, to, self.notes.at(self.to, path))?;
+    /// What a new entry is like before anything is set.
+    fn born(&self, kind: FileType, mode: Mode, entry: Object<'_>, path: &Path) -> Result<Born, Error> {
+        self.births.of(kind, mode, || entry.stat()).map_err(|errno| self.target_error("read back", path, errno))
+    }
+
+    fn finish(&self, from: Object<'_>, stat: &Stat, to: Object<'_>, born: Born, path: &Path) -> Result<(), Error> {
+        metadata::apply(from, stat, to, born, self.notes.at(self.to, path))?;
         self.done();
         Ok(())
+    }
+
+    fn advance(&self, bytes: u64) {
+        self.done_bytes.fetch_add(bytes, Ordering::Relaxed);
+        self.progress.advance(bytes, 0);
+    }
+
+    fn failed(&self, failure: Failure, path: &Path) -> Error {
+        match failure {
+            Failure::Read(errno) => self.source_error("read", path, errno),
+            Failure::Write(errno) => self.target_error("write", path, errno),
+            Failure::Shrunk => Error::SourceChanged { path: self.source_path(path) },
+        }
     }
 
     fn done(&self) {
@@ -268,15 +339,18 @@ impl Copier<'_> {
 
     /// Makes a directory in the target. `None`: something else has the name, and stays.
     pub(crate) fn make_directory(&self, spot: Spot<'_>, stat: Stat) -> Result<Option<Made>, Error> {
-        // Nobody else looks into it before it has its own permissions, which it gets when it is complete.
-        let was_there = match fault::call("stage.mkdir", || mkdirat(spot.directory, spot.name, Mode::RWXU)) {
+        // Nobody else looks into the root before it has its own permissions, which it gets when it is complete; so those
+        // below may have them at once, which saves setting them.
+        let is_root = spot.path.as_os_str().is_empty();
+        let birth_mode = if is_root || self.merge { Mode::RWXU } else { mode_at_birth(&stat) | Mode::RWXU };
+        let was_there = match fault::call("stage.mkdir", || mkdirat(spot.directory, spot.name, birth_mode)) {
             Ok(()) => false,
             Err(Errno::EXIST) if self.merge => true,
             Err(errno) => return Err(self.target_error("create", spot.path, errno)),
         };
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         match openat(spot.directory, spot.name, flags, Mode::empty()) {
-            Ok(fd) => Ok(Some(Made { fd, stat, was_there })),
+            Ok(fd) => Ok(Some(Made { fd, stat, was_there, birth_mode })),
             Err(Errno::LOOP | Errno::NOTDIR) if self.merge => {
                 self.keep();
                 Ok(None)
@@ -306,6 +380,11 @@ impl Copier<'_> {
             Error::io(action, path, errno)
         }
     }
+}
+
+/// Special bits come with the owner; the rest is right from the start, mostly, and need not be set again.
+fn mode_at_birth(stat: &Stat) -> Mode {
+    stat.mode() & (Mode::RWXU | Mode::RWXG | Mode::RWXO)
 }
 
 /// Like [`Path::join`], but the root itself gets no slash.
@@ -339,13 +418,32 @@ impl Visitor for Copier<'_> {
         self.copy_entry(directory.fd.as_fd(), name, kind, spot, worker)
     }
 
+    fn part(&self, large: &Large, worker: &mut Worker<'_>) -> Result<bool, Error> {
+        let Some(range) = large.take() else { return Ok(false) };
+        let (from, to) = (large.from.as_fd(), large.to.as_fd());
+        self.channel
+            .fill_range(from, &large.stat, to, range.clone(), worker, &|bytes| self.advance(bytes))
+            .map_err(|failure| self.failed(failure, &large.path))?;
+        if large.give(&range) {
+            self.complete(Object::Open(from), &large.stat, to, &large.path)?;
+        }
+        Ok(true)
+    }
+
     fn leave(&self, directory: &Node<Made>) -> Result<(), Error> {
         let made = &directory.state;
         if made.was_there {
             self.done();
             return Ok(());
         }
+        let path = directory.path_to(c"");
         let (from, to) = (Object::Open(directory.fd.as_fd()), Object::Open(made.fd.as_fd()));
-        self.finish(from, &made.stat, to, &directory.path_to(c""))
+        // Where others may be, a directory inherits what is not known, and so does the root.
+        let born = if self.merge || directory.parent().is_none() {
+            Born::of(&to.stat().map_err(|errno| self.target_error("read back", &path, errno))?)
+        } else {
+            self.born(FileType::Directory, made.birth_mode, to, &path)?
+        };
+        self.finish(from, &made.stat, to, born, &path)
     }
 }

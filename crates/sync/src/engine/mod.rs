@@ -5,10 +5,12 @@
 //! cannot keep becomes one of the [notes]. Nothing here publishes: the caller gets a complete and flushed tree under the
 //! name it chose.
 
+pub(crate) mod births;
 pub(crate) mod content;
 pub(crate) mod copy;
 pub(crate) mod crew;
 pub(crate) mod facts;
+pub(crate) mod large;
 pub(crate) mod links;
 pub(crate) mod metadata;
 pub(crate) mod notes;
@@ -31,6 +33,7 @@ use crate::volume::flush;
 use crate::volume::kind::Kind;
 use crate::volume::space::Room;
 use crate::{Error, Progress, fault};
+use births::Births;
 use content::Channel;
 use copy::{Copier, Spot};
 use crew::Crew;
@@ -39,7 +42,7 @@ use links::Links;
 use notes::Notes;
 use scratch::Scratch;
 use survey::Size;
-use walk::{Node, Worker, walk};
+use walk::{Node, walk};
 
 /// A name in an open directory. The path is for messages.
 #[derive(Debug, Clone, Copy)]
@@ -143,7 +146,6 @@ pub(crate) fn transfer(
         volume: to.directory,
         root: None,
         progress,
-        crew: &crew,
         notes: manner.notes,
         scratch: &beside,
         size: manner.size,
@@ -153,6 +155,7 @@ pub(crate) fn transfer(
         flush_files: !Kind::of(to.directory).is_local(),
         channel: Channel::new(),
         links: Links::new(),
+        births: Births::default(),
         kept: AtomicU64::new(0),
         done_bytes: AtomicU64::new(0),
         done_entries: AtomicU64::new(0),
@@ -160,7 +163,7 @@ pub(crate) fn transfer(
     let name = c_name(to.name);
     let spot = Spot { directory: to.directory, name: &name, path: Path::new("") };
     let Some(directory) = source.directory else {
-        copier.copy_entry(from.directory, &c_name(from.name), source.stat.kind(), spot, &mut Worker::alone())?;
+        copier.copy_alone(from.directory, &c_name(from.name), source.stat.kind(), spot)?;
         let done = copier.into_copied();
         flush_entry(to)?;
         return Ok(done);

@@ -1,0 +1,172 @@
+//! What drifted, told to people and programs; environments named in every way there is.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use serde_json::{Value, json};
+
+use crate::command_line::{run, small_root, text, write};
+use crate::fixture::PROGRAM;
+
+const IMAGEGEN: &str = env!("CARGO_BIN_EXE_vast-imagegen");
+
+/// Another version of one package, and one package more.
+const LATER: &str = "Package: dpkg\nStatus: install ok installed\nArchitecture: arm64\nVersion: 1.22\n\n\
+                     Package: libnccl2\nStatus: install ok installed\nArchitecture: arm64\nVersion: 2.26\n\n\
+                     Package: libx\nStatus: install ok installed\nArchitecture: arm64\nVersion: 2\n";
+
+fn json(output: &Output) -> Value {
+    serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {output:?}"))
+}
+
+fn hash(root: &Path) -> String {
+    text(&run(&["--root", root.to_str().unwrap()]).stdout).trim().to_owned()
+}
+
+/// Stores the root's hash, and its inventory beside it.
+fn store(root: &Path) {
+    let path = root.to_str().unwrap();
+    fs::write(root.join(".env_hash"), run(&["--root", path]).stdout).unwrap();
+    fs::write(root.join(".env_hash.json"), run(&["--root", path, "--json"]).stdout).unwrap();
+}
+
+#[test]
+fn a_check_sums_up_and_names_every_change() {
+    let root = small_root();
+    let path = root.path().to_str().unwrap();
+    store(root.path());
+    let before = hash(root.path());
+    write(root.path(), "var/lib/dpkg/status", LATER);
+    let after = hash(root.path());
+
+    let drifted = run(&["--root", path, "--check"]);
+    assert_eq!(drifted.status.code(), Some(1));
+    let expected = format!(
+        "{path}/.env_hash is {before}, this environment is {after}: 1 changed, 1 added\n\
+         apt: + libnccl2 2.26\napt: libx 1 -> 2\n"
+    );
+    assert_eq!(text(&drifted.stdout), expected);
+
+    let drifted = run(&["--root", path, "--check", "--json"]);
+    assert_eq!(drifted.status.code(), Some(1));
+    let changes = json!([
+        { "place": "apt", "what": "libnccl2", "before": null, "after": "2.26" },
+        { "place": "apt", "what": "libx", "before": "1", "after": "2" },
+    ]);
+    assert_eq!(json(&drifted), json!({ "equal": false, "before": before, "after": after, "changes": changes }));
+}
+
+#[test]
+fn a_check_against_a_hash_alone_says_that_no_more_is_known_and_how_to_know_it() {
+    let root = small_root();
+    let path = root.path().to_str().unwrap();
+    fs::write(root.path().join(".env_hash"), "000000000000\n").unwrap();
+    let drifted = run(&["--root", path, "--check"]);
+    assert_eq!(drifted.status.code(), Some(1));
+    assert!(text(&drifted.stdout).contains("what changed is not known"), "{}", text(&drifted.stdout));
+    assert!(text(&drifted.stderr).contains("hint: `vast-envhash --json >"), "{}", text(&drifted.stderr));
+    assert_eq!(json(&run(&["--root", path, "--check", "--json"]))["changes"], Value::Null);
+    let difference = run(&["diff", &format!("{path}/.env_hash"), path]);
+    assert_eq!(difference.status.code(), Some(2));
+    assert!(text(&difference.stderr).contains("no inventory is stored beside it"), "{}", text(&difference.stderr));
+}
+
+#[test]
+fn colours_are_for_terminals_alone() {
+    let root = small_root();
+    store(root.path());
+    write(root.path(), "var/lib/dpkg/status", LATER);
+    let diff = |variable: Option<(&str, &str)>| {
+        let mut command = Command::new(PROGRAM);
+        command.arg("diff").args([root.path().join(".env_hash"), root.path().to_owned()]);
+        command.env_remove("NO_COLOR").envs(variable).output().unwrap().stdout
+    };
+    assert!(!diff(None).contains(&0x1b));
+    let coloured = diff(Some(("CLICOLOR_FORCE", "1")));
+    assert!(text(&coloured).contains("\u{1b}[32mapt: + libnccl2 2.26\u{1b}[0m\n"), "{:?}", text(&coloured));
+}
+
+/// Builds an image whose files are `overlay` into a layout, and gives its reference.
+fn image(folder: &Path, overlay: &Path) -> String {
+    let image = folder.join("image");
+    fs::create_dir(&image).unwrap();
+    fs::write(image.join("Dockerfile"), "FROM scratch\nCOPY ROOT /\n").unwrap();
+    for file in ["etc/os-release", "var/lib/dpkg/status"] {
+        write(&image.join("ROOT"), file, fs::read(overlay.join(file)).unwrap());
+    }
+    let reference = format!("oci:{}:app", folder.join("layout").display());
+    let output = Command::new(IMAGEGEN)
+        .args(["build", image.to_str().unwrap(), "--to", &reference, "--engine", "native"])
+        .env("XDG_CACHE_HOME", folder.join("cache"))
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    reference
+}
+
+/// A root whose release is a file: a link out of the overlay would be refused by the build.
+fn plain_root() -> tempfile::TempDir {
+    let root = small_root();
+    fs::remove_file(root.path().join("etc/os-release")).unwrap();
+    fs::copy(root.path().join("usr/lib/os-release"), root.path().join("etc/os-release")).unwrap();
+    write(root.path(), "var/lib/dpkg/status", LATER.replace("arm64", architecture()));
+    root
+}
+
+/// This machine's, as the image is for its platform.
+fn architecture() -> &'static str {
+    if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" }
+}
+
+#[test]
+fn an_image_is_compared_by_its_reference() {
+    let (folder, root) = (tempfile::tempdir().unwrap(), plain_root());
+    let reference = image(folder.path(), root.path());
+    let path = root.path().to_str().unwrap();
+    let same = run(&["diff", &reference, path]);
+    assert_eq!((same.status.code(), text(&same.stdout)), (Some(0), ""), "{}", text(&same.stderr));
+    write(root.path(), "etc/os-release", "VERSION_ID=\"26.04\"\nVERSION_CODENAME=noble\n");
+    let other = run(&["diff", &reference, path]);
+    assert_eq!((other.status.code(), text(&other.stdout)), (Some(1), "system: VERSION_ID \"24.04\" -> \"26.04\"\n"));
+
+    let missing = run(&["diff", &format!("{reference}-not"), path]);
+    assert_eq!((missing.status.code(), text(&missing.stdout)), (Some(2), ""));
+    assert!(text(&missing.stderr).contains("app-not"), "{}", text(&missing.stderr));
+}
+
+#[test]
+fn without_the_program_that_reads_images_the_error_says_where_to_put_it() {
+    let alone = tempfile::tempdir().unwrap();
+    let program: PathBuf = alone.path().join("vast-envhash");
+    fs::copy(PROGRAM, &program).unwrap();
+    let output =
+        Command::new(program).args(["diff", "registry.example/app:1", "/"]).env("PATH", alone.path()).output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    let said = text(&output.stderr);
+    assert!(said.contains("registry.example/app:1") && said.contains("hint: put `vast-imagegen` beside"), "{said}");
+}
+
+#[test]
+fn bills_of_materials_state_the_asked_time_and_every_package() {
+    let root = small_root();
+    let path = root.path().to_str().unwrap();
+    let bill = |format: &str, epoch: &str| {
+        Command::new(PROGRAM)
+            .args(["--root", path, "--format", format])
+            .env("SOURCE_DATE_EPOCH", epoch)
+            .output()
+            .unwrap()
+    };
+    let cyclonedx = json(&bill("cyclonedx", "1700000000"));
+    assert_eq!(cyclonedx["metadata"]["timestamp"], "2023-11-14T22:13:20Z");
+    assert_eq!(cyclonedx["components"][0]["purl"], "pkg:deb/debian/libx@1");
+    assert_eq!(cyclonedx["metadata"]["component"]["version"], hash(root.path()));
+    let spdx = json(&bill("spdx", "1700000000"));
+    assert_eq!(spdx["creationInfo"]["created"], "2023-11-14T22:13:20Z");
+    assert_eq!(spdx["packages"].as_array().unwrap().len(), 2);
+    assert_eq!(bill("spdx", "1").stdout, bill("spdx", "1").stdout);
+    let refused = bill("spdx", "yesterday");
+    assert_eq!((refused.status.code(), text(&refused.stdout)), (Some(2), ""));
+    assert!(text(&refused.stderr).contains("SOURCE_DATE_EPOCH"), "{}", text(&refused.stderr));
+}

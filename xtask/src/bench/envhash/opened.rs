@@ -1,0 +1,129 @@
+//! Every file that `vast-envhash` opens, and why.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use anyhow::{Context as _, Result};
+
+use crate::process;
+
+/// Why a file is opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Reason {
+    Loader,
+    System,
+    Packages,
+    Interpreter,
+    Paths,
+    Listing,
+    Distribution,
+    None,
+}
+
+impl Reason {
+    fn text(self) -> &'static str {
+        match self {
+            Self::Loader => {
+                "this program's own start: the loader's cache and libraries, and what the standard library looks at"
+            }
+            Self::System => "the release lines",
+            Self::Packages => "the package database: status, updates, architectures",
+            Self::Interpreter => {
+                "the interpreter: its program and library state the version, its `pyvenv.cfg` and `site.py` the search path"
+            }
+            Self::Paths => "`.pth` files of the site directories, read as often as `site.py` does",
+            Self::Listing => {
+                "directories: the environments, and those of the search path, whose names tell the distributions"
+            }
+            Self::Distribution => "metadata, one file a distribution",
+            Self::None => "no reason known",
+        }
+    }
+
+    /// Why `path` was opened, as a directory or as a file.
+    fn of(path: &str, directory: bool) -> Self {
+        let name = path.rsplit('/').next().unwrap_or_default();
+        let site = path.contains("-packages/") || path.contains(".dist-info/");
+        match path {
+            _ if directory => Self::Listing,
+            "/etc/ld.so.cache" | "/proc/self/maps" | "/sys/fs/cgroup" => Self::Loader,
+            _ if name.contains(".so") && !name.starts_with("libpython") && !site => Self::Loader,
+            "/etc/os-release" => Self::System,
+            _ if path.starts_with("/var/lib/dpkg/") => Self::Packages,
+            _ if path.starts_with("/etc/ld.so.conf") => Self::Interpreter,
+            _ if matches!(name, "METADATA" | "PKG-INFO") || name.ends_with(".egg-info") => Self::Distribution,
+            _ if Path::new(name).extension().is_some_and(|suffix| suffix == "pth") => Self::Paths,
+            _ if name.starts_with("python") || name.starts_with("libpython") => Self::Interpreter,
+            _ if matches!(name, "pyvenv.cfg" | "site.py" | "_adapters.py" | "_policybase.py" | "passwd") => {
+                Self::Interpreter
+            }
+            _ => Self::None,
+        }
+    }
+}
+
+/// An opened file or directory of a line of strace's output; `None` for what failed or only looks a path up.
+fn opened(line: &str) -> Option<(&str, bool)> {
+    let (call, result) = line.rsplit_once(" = ")?;
+    if result.starts_with('-') || call.contains("O_PATH") || !call.contains("open") {
+        return None;
+    }
+    Some((call.split('"').nth(1)?, call.contains("O_DIRECTORY")))
+}
+
+/// Runs the program under strace and prints what it opened; whether all of it has a reason, and each distribution one file.
+pub(super) fn report(program: &Path, trace: &Path, distributions: usize) -> Result<bool> {
+    let mut strace = Command::new("strace");
+    strace.args(["-f", "-qq", "-s", "4096", "-e", "trace=open,openat,openat2", "-o"]).arg(trace).arg(program);
+    process::run(strace.stdout(Stdio::null()))?;
+    let text = fs::read_to_string(trace).with_context(|| format!("cannot read `{}`", trace.display()))?;
+    let mut counts: BTreeMap<Reason, usize> = BTreeMap::new();
+    for (path, directory) in text.lines().filter_map(opened) {
+        let reason = Reason::of(path, directory);
+        *counts.entry(reason).or_default() += 1;
+        if reason == Reason::None {
+            eprintln!("opened for no known reason: {path}");
+        }
+    }
+    println!("\n| opened | why |\n|--:|---|");
+    for (reason, count) in &counts {
+        println!("| {count} | {} |", reason.text());
+    }
+    println!("| {} | in all |", counts.values().sum::<usize>());
+    let fits = counts.get(&Reason::Distribution).is_some_and(|count| *count <= distributions + 2);
+    Ok(fits && !counts.contains_key(&Reason::None))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_strace_prints_is_a_file_with_a_reason_or_none() {
+        let table = [
+            (
+                "openat2(3, \"/venv/main/lib/python3.11/site-packages/a-1.dist-info/METADATA\", {flags=O_RDONLY}, 24) = 4",
+                Some(Reason::Distribution),
+            ),
+            ("12 openat2(3, \"/venv\", {flags=O_RDONLY|O_DIRECTORY}, 24) = 4", Some(Reason::Listing)),
+            ("openat2(3, \"/venv/main\", {flags=O_PATH}, 24) = 4", None),
+            ("openat(AT_FDCWD, \"/etc/x\", O_RDONLY) = -1 ENOENT (No such file or directory)", None),
+            ("openat(AT_FDCWD, \"/lib/x86_64-linux-gnu/libc.so.6\", O_RDONLY) = 3", Some(Reason::Loader)),
+            (
+                "openat2(3, \"/venv/main/lib/python3.11/site-packages/torch/__init__.py\", {}, 24) = 4",
+                Some(Reason::None),
+            ),
+            (
+                "openat2(3, \"/venv/main/lib/python3.11/site-packages/torch/lib/libtorch.so\", {}, 24) = 4",
+                Some(Reason::None),
+            ),
+            ("openat2(3, \"/usr/bin/python3.11\", {flags=O_RDONLY}, 24) = 4", Some(Reason::Interpreter)),
+            ("+++ exited with 0 +++", None),
+        ];
+        for (line, reason) in table {
+            assert_eq!(opened(line).map(|(path, directory)| Reason::of(path, directory)), reason, "{line}");
+        }
+    }
+}
