@@ -165,7 +165,7 @@ fn merge(
     let directory = to.open_directory()?;
     sweep(directory.as_fd(), &options.to, &stem, &me, progress);
     let scratch = stem.partial(Family::Copy, &me);
-    let manner = Manner { size: plan.size, merge: true, scratch: &scratch, notes };
+    let manner = Manner { size: plan.size, merge: true, scratch: &scratch, notes, leave_out: &[] };
     let into = Place { directory: directory.as_fd(), name: OsStr::new("."), path: &options.to };
     let copied = engine::transfer(from.place(), into, &manner, progress)?;
     compare(options, from.place(), into, true, notes)?;
@@ -189,7 +189,7 @@ fn replace(
     let path = above.join(&partial);
     let beside = Place { directory: to.parent.as_fd(), name: &partial, path: &path };
     let scratch = Companion::Scratch.of(&partial);
-    let manner = Manner { size: plan.size, merge: false, scratch: &scratch, notes };
+    let manner = Manner { size: plan.size, merge: false, scratch: &scratch, notes, leave_out: &[] };
     let done = engine::transfer(from.place(), beside, &manner, progress).and_then(|copied| {
         compare(options, from.place(), beside, false, notes)?;
         give_name(plan.target, beside, to)?;

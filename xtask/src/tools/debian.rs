@@ -65,6 +65,7 @@ const PACKAGES: &[Package] = &[
     package(Group::Services, "xz-utils", "xz"),
     package(Group::Services, "zstd", "zstd"),
     package(Group::Services, "openssh-client", "ssh-keygen"),
+    Package { name: "openssh-server", sign: Sign::Program("sshd"), group: Group::Services, service: Some("ssh") },
     service(Group::Services, "docker-registry", "docker-registry"),
     service(Group::Services, "caddy", "caddy"),
     service(Group::Services, "supervisor", "supervisord"),

@@ -51,6 +51,8 @@ pub(crate) struct Copier<'a> {
     pub(crate) notes: &'a Notes<'a>,
     pub(crate) scratch: &'a Scratch<'a>,
     pub(crate) size: Size,
+    /// Entries directly below the root that are not copied.
+    pub(crate) leave_out: &'a [&'a OsStr],
     /// Whether entries go where others may be: each is made elsewhere and published, and what is there stays.
     pub(crate) merge: bool,
     /// Whether each file is flushed by itself.
@@ -362,6 +364,10 @@ impl Copier<'_> {
         }
     }
 
+    fn is_left_out(&self, directory: &Node<Made>, name: &CStr) -> bool {
+        directory.parent().is_none() && self.leave_out.contains(&OsStr::from_bytes(name.to_bytes()))
+    }
+
     fn source_path(&self, path: &Path) -> PathBuf {
         join(self.from, path)
     }
@@ -395,6 +401,9 @@ impl Visitor for Copier<'_> {
     type State = Made;
 
     fn enter(&self, parent: &Node<Made>, name: &CStr, fd: &OwnedFd) -> Result<Option<Made>, Error> {
+        if self.is_left_out(parent, name) {
+            return Ok(None);
+        }
         let path = parent.path_to(name);
         let stat = fstat(fd).map_err(|errno| self.source_error("read", &path, errno))?;
         if let Some(root) = self.root
@@ -406,6 +415,9 @@ impl Visitor for Copier<'_> {
     }
 
     fn entry(&self, directory: &Node<Made>, name: &CStr, kind: FileType, worker: &mut Worker<'_>) -> Result<(), Error> {
+        if self.is_left_out(directory, name) {
+            return Ok(());
+        }
         let path = directory.path_to(name);
         let spot = Spot { directory: directory.state.fd.as_fd(), name, path: &path };
         self.copy_entry(directory.fd.as_fd(), name, kind, spot, worker)
