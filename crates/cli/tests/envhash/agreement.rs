@@ -95,7 +95,8 @@ END
         printf '# comment\n\n  \n/opt/editable  \n/opt/editable/\n../site-packages/sub\n' > "$site/a.pth"
         printf 'import site; site.addsitedir("/opt/nested")\n' > "$site/b.pth"
         printf 'import sys; sys.path.append("/opt/literal")\n' > "$site/c.pth"
-        printf 'import os; var = "X"; os.environ.get(var)\n' > "$site/distutils-precedence.pth"
+        mkdir "$site/_distutils_hack"; touch "$site/_distutils_hack/__init__.py"
+        printf "import os; var = 'SETUPTOOLS_USE_DISTUTILS'; enabled = os.environ.get(var, 'local') == 'local'; enabled and __import__('_distutils_hack'); \n" > "$site/distutils-precedence.pth"
         printf '/opt/nested/deep\n' > /opt/nested/z.pth
         mkdir /opt/nested/deep; dist /opt/nested/deep deep 5
         "#,
@@ -118,6 +119,71 @@ fn code_in_a_pth_file_that_hides_its_path_is_asked_about_live_and_noted_offline(
     assert_eq!(outcome.live, outcome.recipe);
     assert_ne!(outcome.offline, outcome.recipe);
     assert!(staged.inventory["notes"][0].as_str().unwrap().contains("x.pth"), "{}", staged.inventory["notes"]);
+}
+
+/// Whatever code a `.pth` file holds: live, the interpreter says what it did; offline, what it may have done is noted.
+#[test]
+fn code_that_fails_or_hides_what_it_adds_is_never_taken_for_harmless() {
+    let codes = [
+        "import _no_such_module\n/opt/x\n",
+        "import sys; 1/0\n/opt/x\n",
+        "import sys as s; s.path.append('/opt/x')\n",
+        "import _side\n",
+        "site.addsitedir('/opt/x')\nimport os; site.addsitedir('/opt/x')\n/opt/x\n",
+        "import sys; sys.path.insert(01, '/opt/x')\n",
+    ];
+    let mut steps: Vec<String> = codes
+        .iter()
+        .map(|code| {
+            format!(
+                "rm -rf /venv /opt/x; make_venv main; mkdir /opt/x; dist /opt/x x 1; \
+                 printf 'import sys; sys.path.append(\"/opt/x\")\\n' > \"$site/_side.py\"; printf %s \"{code}\" > \"$site/a.pth\""
+            )
+        })
+        .collect();
+    steps.push(
+        "rm -rf /venv /opt/x; make_venv main; mkdir /opt/x; dist /opt/x x 1; \
+         printf 'import sys; sys.path.append(\"/opt/x\")\\n' > \"$site/sitecustomize.py\""
+            .into(),
+    );
+    for step in steps {
+        let staged = stage(&[&step]);
+        let outcome = &staged.outcomes[0];
+        assert_eq!(outcome.live, outcome.recipe, "{}", staged.difference);
+        let noted = staged.inventory["notes"].is_array();
+        assert!(noted || outcome.offline == outcome.recipe, "{step}\n{}", staged.difference);
+    }
+}
+
+#[test]
+fn what_is_added_twice_by_site_itself_counts_twice() {
+    all_agree(&[
+        "make_venv main; mkdir /opt/x; dist /opt/x x 1; printf 'import site; site.addsitedir(\"/opt/x\")\\n/opt/x\\n' > \"$site/a.pth\"",
+        "site_of /venv/main; printf 'import sys; sys.path.append(\"/opt/x\")\\nimport site; site.addsitedir(\"/opt/x\")\\n/opt/x/\\n' > \"$site/a.pth\"",
+    ]);
+}
+
+/// An interpreter older than 3.11 states its version nowhere in itself: records of another installation must not count.
+#[test]
+fn an_older_interpreter_is_not_taken_for_what_its_stale_configuration_names() {
+    let steps: Vec<String> = (8..=10)
+        .map(|minor| {
+            format!(
+                r#"
+                python=$(ls -d /root/.pyenv/versions/3.{minor}.*/bin/python3.{minor} 2> /dev/null | tail -1) || true
+                python=${{python:-/usr/bin/python3}}
+                release=$("$python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+                rm -rf /venv /opt/old; mkdir -p /venv "/opt/old/bin" "/opt/old/lib/python$release" "/opt/old/include/python$release"
+                "$python" -m venv --without-pip /venv/linked; site_of /venv/linked; dist "$site" a 1
+                touch "/opt/old/lib/python$release/os.py"; cp "$python" "/opt/old/bin/python$release"
+                printf '#define PY_VERSION "%s.99"
+' "$release" > "/opt/old/include/python$release/patchlevel.h"
+                [[ $release == 3.11 ]] || sed -i 's|^home.*|home = /opt/old/bin|' /venv/linked/pyvenv.cfg
+                "#
+            )
+        })
+        .collect();
+    all_agree(&steps);
 }
 
 #[test]

@@ -9,7 +9,7 @@ use crate::command_line::{STATUS, run, small_root, text, write};
 use crate::fixture::{PROGRAM, agreed};
 
 /// A root with one environment of the machine's own interpreter; gives the environment's site directory, inside the root.
-fn root_with_python() -> (tempfile::TempDir, String) {
+pub(crate) fn root_with_python() -> (tempfile::TempDir, String) {
     let root = small_root();
     let program = fs::canonicalize("/usr/bin/python3").unwrap();
     let python = program.file_name().unwrap().to_str().unwrap().to_owned();
@@ -89,6 +89,19 @@ fn pipes_and_devices_in_the_place_of_files_are_named_and_not_waited_for() {
     assert_refused(&hash(root.path()), "a-1.dist-info/METADATA");
 }
 
+/// The recipe fails there too, or takes the file for missing.
+#[test]
+fn links_that_lead_to_themselves_are_named_or_have_the_recipes_answer() {
+    for file in ["var/lib/dpkg/status", "etc/os-release", "venv/main/pyvenv.cfg", "{site}/a-1.dist-info/METADATA"] {
+        let (root, site) = root_with_python();
+        let file = file.replace("{site}", &site);
+        let path = root.path().join(&file);
+        fs::remove_file(&path).unwrap();
+        symlink(path.file_name().unwrap(), &path).unwrap();
+        assert_refused(&hash(root.path()), &file);
+    }
+}
+
 #[test]
 fn directories_in_the_place_of_files_have_the_recipes_answer() {
     agreed(
@@ -164,7 +177,8 @@ fn bytes_that_are_no_text_are_named() {
 fn a_damaged_program_is_named() {
     for bytes in [0, 4, 63, 64, 4096] {
         let (root, _) = root_with_python();
-        let inside = fs::read_dir(root.path().join("usr/bin")).unwrap().next().unwrap().unwrap().path();
+        let programs = fs::read_dir(root.path().join("usr/bin")).unwrap().map(|entry| entry.unwrap().path());
+        let inside = programs.into_iter().find(|path| !path.ends_with("dpkg")).unwrap();
         let whole = fs::read(&inside).unwrap();
         fs::write(&inside, &whole[..bytes]).unwrap();
         assert_refused(&hash(root.path()), "/venv/main/bin/python");

@@ -31,7 +31,14 @@ pub(crate) fn small_root() -> tempfile::TempDir {
     fs::create_dir(root.path().join("etc")).unwrap();
     symlink("/usr/lib/os-release", root.path().join("etc/os-release")).unwrap();
     write(root.path(), "var/lib/dpkg/status", STATUS);
+    write_program(root.path(), "usr/bin/dpkg");
     root
+}
+
+/// A file that may be executed, and never is.
+pub(crate) fn write_program(root: &Path, path: &str) {
+    write(root, path, "");
+    fs::set_permissions(root.join(path), fs::Permissions::from_mode(0o755)).unwrap();
 }
 
 #[test]
@@ -130,6 +137,20 @@ fn what_cannot_be_understood_is_an_error_that_names_the_path_and_prints_nothing_
         assert_eq!(text(&output.stdout), "", "{path}");
         assert!(text(&output.stderr).contains(path), "{}", text(&output.stderr));
     }
+}
+
+#[test]
+fn without_a_dpkg_no_package_counts_whatever_its_database_says() {
+    let root = small_root();
+    let apt = || -> serde_json::Value {
+        let output = run(&["--root", root.path().to_str().unwrap(), "--json"]);
+        serde_json::from_slice::<serde_json::Value>(&output.stdout).unwrap()["apt"].clone()
+    };
+    assert_eq!(apt()["packages"][0]["name"], "libx");
+    fs::set_permissions(root.path().join("usr/bin/dpkg"), fs::Permissions::from_mode(0o644)).unwrap();
+    assert_eq!(apt()["hash"], "e3b0c44298fc");
+    fs::remove_file(root.path().join("usr/bin/dpkg")).unwrap();
+    assert_eq!(apt()["hash"], "e3b0c44298fc");
 }
 
 #[test]

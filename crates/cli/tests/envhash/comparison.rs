@@ -6,7 +6,7 @@ use std::process::{Command, Output};
 
 use serde_json::{Value, json};
 
-use crate::command_line::{run, small_root, text, write};
+use crate::command_line::{run, small_root, text, write, write_program};
 use crate::fixture::PROGRAM;
 
 const IMAGEGEN: &str = env!("CARGO_BIN_EXE_vast-imagegen");
@@ -95,6 +95,7 @@ fn image(folder: &Path, overlay: &Path) -> String {
     for file in ["etc/os-release", "var/lib/dpkg/status"] {
         write(&image.join("ROOT"), file, fs::read(overlay.join(file)).unwrap());
     }
+    write_program(&image.join("ROOT"), "usr/bin/dpkg");
     let reference = format!("oci:{}:app", folder.join("layout").display());
     let output = Command::new(IMAGEGEN)
         .args(["build", image.to_str().unwrap(), "--to", &reference, "--engine", "native"])
@@ -133,6 +134,64 @@ fn an_image_is_compared_by_its_reference() {
     let missing = run(&["diff", &format!("{reference}-not"), path]);
     assert_eq!((missing.status.code(), text(&missing.stdout)), (Some(2), ""));
     assert!(text(&missing.stderr).contains("app-not"), "{}", text(&missing.stderr));
+}
+
+#[test]
+fn an_inventory_of_another_scheme_is_refused() {
+    let root = small_root();
+    let path = root.path().to_str().unwrap();
+    let other = text(&run(&["--root", path, "--json"]).stdout).replace("\"scheme\": 1", "\"scheme\": 7");
+    let file = root.path().join("other.json");
+    fs::write(&file, other).unwrap();
+    for arguments in [&["--root", path, "--check", file.to_str().unwrap()][..], &["diff", file.to_str().unwrap(), path]]
+    {
+        let output = run(arguments);
+        assert_eq!((output.status.code(), text(&output.stdout)), (Some(2), ""));
+        assert!(text(&output.stderr).contains("unknown scheme 7"), "{}", text(&output.stderr));
+    }
+}
+
+/// A stored hash belongs to its root: where a link of the root leads, it leads inside.
+#[test]
+fn the_stored_hash_of_a_root_is_looked_for_inside_it() {
+    let (root, outside) = (small_root(), tempfile::tempdir().unwrap());
+    let path = root.path().to_str().unwrap();
+    let decoy = outside.path().join("hash");
+    fs::write(&decoy, run(&["--root", path]).stdout).unwrap();
+    std::os::unix::fs::symlink(&decoy, root.path().join(".env_hash")).unwrap();
+    assert_eq!(run(&["--root", path, "--check"]).status.code(), Some(2), "only outside is there such a file");
+    write(root.path(), decoy.to_str().unwrap().trim_start_matches('/'), "000000000000\n");
+    assert_eq!(run(&["--root", path, "--check"]).status.code(), Some(1));
+}
+
+#[test]
+fn a_stored_hash_that_is_no_file_is_named_and_not_waited_for() {
+    let root = small_root();
+    let path = root.path().to_str().unwrap();
+    assert!(Command::new("mkfifo").arg(root.path().join(".env_hash")).status().unwrap().success());
+    let output = run(&["--root", path, "--check"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(text(&output.stderr).contains(".env_hash"), "{}", text(&output.stderr));
+    let endless = run(&["--root", path, "--check", "/dev/zero"]);
+    assert_eq!(endless.status.code(), Some(2));
+    assert!(text(&endless.stderr).contains("/dev/zero"), "{}", text(&endless.stderr));
+}
+
+#[test]
+fn nothing_that_a_terminal_acts_on_is_printed() {
+    let (before, after) = (small_root(), small_root());
+    for (root, version) in [(&before, "1"), (&after, "2")] {
+        write(root.path(), "etc/placeholder", "");
+        fs::remove_file(root.path().join("etc/os-release")).unwrap();
+        write(root.path(), "etc/os-release", format!("VERSION_ID=\u{1b}]0;title\u{7}{version}\u{202e}\n"));
+    }
+    let [before, after] = [&before, &after].map(|root| root.path().to_str().unwrap());
+    let outputs = [run(&["--root", before, "--explain"]), run(&["diff", before, after])];
+    for output in outputs {
+        let printed = text(&output.stdout);
+        assert!(printed.contains("\\u{1b}]0;title\\u{7}1\\u{202e}"), "{printed:?}");
+        assert!(!printed.contains(['\u{1b}', '\u{7}', '\u{202e}']), "{printed:?}");
+    }
 }
 
 #[test]

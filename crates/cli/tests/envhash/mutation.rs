@@ -219,7 +219,7 @@ dist "$site" first 1
 fn a_root_that_changes_at_random_agrees_after_every_change() {
     let cases = std::env::var("PROPTEST_CASES").ok().and_then(|text| text.parse().ok()).unwrap_or(CASES);
     // A failure is a dozen processes to try again: enough to find the step, not to try for hours.
-    let config = Config { cases, max_shrink_iters: 60, failure_persistence: None, ..Config::default() };
+    let config = Config { cases, max_shrink_iters: 20, failure_persistence: None, ..Config::default() };
     let steps = prop::collection::vec(mutation(), STEPS);
     let outcome = TestRunner::new(config).run(&steps, |mutations| {
         let steps: Vec<String> = std::iter::once(START.to_owned()).chain(mutations).collect();

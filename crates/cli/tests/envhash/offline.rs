@@ -2,9 +2,11 @@
 
 use std::fs;
 use std::os::unix::fs::symlink;
-use std::process::Command;
+use std::path::Path;
+use std::process::{Command, Output};
 
-use crate::command_line::{small_root, text};
+use crate::bad_input::root_with_python;
+use crate::command_line::{small_root, text, write};
 use crate::fixture::{PROGRAM, agreed, all_agree};
 
 /// Every place that is read, behind links that were made for a system that has the root as `/`. Followed on the machine
@@ -85,16 +87,32 @@ fn nothing_is_run() {
     fs::create_dir_all(root.path().join("usr/bin")).unwrap();
     fs::copy("/usr/bin/env", root.path().join("usr/bin/python3")).unwrap();
     let trace = root.path().join("trace");
-    let output = Command::new("strace")
-        .args(["-f", "-e", "trace=execve,execveat,fork,vfork,clone,clone3", "-o"])
-        .arg(&trace)
-        .arg(PROGRAM)
-        .arg("--root")
-        .arg(root.path())
-        .output()
-        .unwrap();
+    let output = traced(root.path(), &trace);
     // The interpreter is none that states its version, which offline is an error and no reason to ask it.
     assert_eq!(output.status.code(), Some(2), "{}", text(&output.stderr));
+    assert_one_program(&trace);
+    // One that can be hashed, with code that only a run could decide.
+    let (root, site) = root_with_python();
+    write(root.path(), &format!("{site}/x.pth"), "import sys; sys.path.append('/' + 'x')\n");
+    let trace = root.path().join("trace");
+    let output = traced(root.path(), &trace);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    assert!(text(&output.stderr).contains("x.pth"), "{}", text(&output.stderr));
+    assert_one_program(&trace);
+}
+
+fn traced(root: &Path, trace: &Path) -> Output {
+    Command::new("strace")
+        .args(["-f", "-e", "trace=execve,execveat,fork,vfork,clone,clone3", "-o"])
+        .arg(trace)
+        .arg(PROGRAM)
+        .arg("--root")
+        .arg(root)
+        .output()
+        .unwrap()
+}
+
+fn assert_one_program(trace: &Path) {
     let calls = fs::read_to_string(trace).unwrap();
     let calls: Vec<&str> = calls.lines().filter(|line| line.contains('(')).collect();
     assert!(calls.len() == 1 && calls[0].contains("vast-envhash"), "{calls:#?}");
