@@ -35,7 +35,7 @@ pub(crate) enum Contender {
 /// Where the programs are that are in no `PATH`.
 #[derive(Debug)]
 pub(crate) struct Programs {
-    pub(crate) copier: PathBuf,
+    pub(crate) our_binary: PathBuf,
     pub(crate) xcp: PathBuf,
 }
 
@@ -64,7 +64,7 @@ impl Contender {
         };
         match self {
             Self::VastSync => {
-                let mut command = program(&programs.copier, &["copy"]);
+                let mut command = program(&programs.our_binary, &["copy"]);
                 command.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null());
                 command
             }

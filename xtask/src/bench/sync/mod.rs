@@ -59,7 +59,7 @@ pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<Verdict> {
         Column::ALL.into_iter().filter(|one| args.only.is_empty() || args.only.contains(one)).collect();
     let tools = Tools::of(workspace);
     tools.ensure(&[Group::Volumes], &[Tool::Uv])?;
-    let programs = contender::Programs { copier: copier(workspace, args)?, xcp: contender::xcp(workspace)? };
+    let programs = contender::Programs { our_binary: our_binary(workspace, args)?, xcp: contender::xcp(workspace)? };
     let folder = workspace.target("bench/sync");
     fs::create_dir_all(&folder).with_context(|| format!("cannot create `{}`", folder.display()))?;
     let venv = match &args.source {
@@ -95,7 +95,7 @@ pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<Verdict> {
     Ok(Verdict::when(fine))
 }
 
-fn copier(workspace: &Workspace, args: &Args) -> Result<PathBuf> {
+fn our_binary(workspace: &Workspace, args: &Args) -> Result<PathBuf> {
     let Some(profile) = &args.profile else {
         return Ok(dist::binaries(workspace, &dist::Args::release())?.join("vast-sync"));
     };
