@@ -40,7 +40,8 @@ def fields(text, redent):
     values = []
     for name in ("Name", "Version"):
         value = message[name]
-        if value is not None and "\n" in value and redent == "always":
+        folded = value is not None and "\n" in value
+        if folded and (redent == "always" or redent == "eight" and "\n        " in value):
             value = textwrap.dedent(" " * 8 + value)
         values.append(value)
     return values
@@ -84,7 +85,7 @@ def main():
         assert h12("".join(parts) + "\n") == environment["hash"], environment["name"]
         checked += 1
     for metadata in vectors["metadata"]:
-        for redent in ("no", "always"):
+        for redent in ("no", "always", "eight"):
             assert fields(metadata["text"], redent) == metadata[redent], (redent, metadata)
         checked += 1
     for database in vectors["packages"]:

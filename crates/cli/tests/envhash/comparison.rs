@@ -6,6 +6,7 @@ use std::process::{Command, Output};
 
 use serde_json::{Value, json};
 
+use crate::bad_input::root_with_python;
 use crate::command_line::{run, small_root, text, write, write_program};
 use crate::fixture::PROGRAM;
 
@@ -204,6 +205,33 @@ fn without_the_program_that_reads_images_the_error_says_where_to_put_it() {
     assert_eq!(output.status.code(), Some(2));
     let said = text(&output.stderr);
     assert!(said.contains("registry.example/app:1") && said.contains("hint: put `vast-imagegen` beside"), "{said}");
+}
+
+/// What the program itself prints, of a root with a real interpreter.
+#[test]
+fn printed_bills_of_materials_are_valid_against_the_published_schemas() {
+    let schema = |name: &str| -> Value {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../envhash/tests/schemas").join(name);
+        serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap()
+    };
+    let (root, site) = root_with_python();
+    write(root.path(), &format!("{site}/b.egg-info"), "Name: b\u{7}\nVersion: 2\n  folded\n");
+    let path = root.path().to_str().unwrap();
+    let registry = jsonschema::Registry::new()
+        .add("http://cyclonedx.org/schema/spdx.schema.json", schema("spdx.schema.json"))
+        .and_then(|registry| {
+            registry.add("http://cyclonedx.org/schema/jsf-0.82.schema.json", schema("jsf-0.82.schema.json"))
+        })
+        .and_then(jsonschema::RegistryBuilder::prepare)
+        .unwrap();
+    for (format, name) in [("cyclonedx", "bom-1.6.schema.json"), ("spdx", "spdx-2.3.schema.json")] {
+        let bill = json(&run(&["--root", path, "--format", format]));
+        let validator =
+            jsonschema::options().with_registry(&registry).should_validate_formats(true).build(&schema(name)).unwrap();
+        let violations: Vec<String> = validator.iter_errors(&bill).map(|error| error.to_string()).collect();
+        assert_eq!(violations, [""; 0], "{format}");
+        assert!(bill.to_string().contains("pkg:pypi/a@1"), "{bill}");
+    }
 }
 
 #[test]

@@ -6,6 +6,7 @@ mod bad_input;
 mod cases;
 mod command_line;
 mod comparison;
+mod dpkg_oracle;
 mod fixture;
 mod matrix;
 mod mutation;

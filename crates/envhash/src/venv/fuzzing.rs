@@ -28,10 +28,11 @@ pub(crate) fn metadata(bytes: &[u8]) {
     }
 }
 
-/// `Name` and `Version` as installations read them that leave folded values alone, and that re-indent all of them.
+/// `Name` and `Version` as installations read them that leave folded values alone, that re-indent all of them, and that
+/// re-indent some.
 #[cfg(test)]
-pub(crate) fn readings(text: &str) -> [(Option<String>, Option<String>); 2] {
-    [Redent::No, Redent::Always].map(|redent| {
+pub(crate) fn readings(text: &str) -> [(Option<String>, Option<String>); 3] {
+    [Redent::No, Redent::Always, Redent::Eight].map(|redent| {
         let folding = Folding { redent, strips_newlines: false };
         let fields = metadata::parse(text).map_folded(|value| folding.apply(value));
         (fields.name, fields.version)

@@ -100,7 +100,7 @@ impl Contents {
     }
 }
 
-/// The medians of both, each of `runs` runs in turn, with `prepare` before each.
+/// The medians of both and their highest peaks of memory, each of `runs` runs in turn, with `prepare` before each.
 fn in_turn(program: &Path, recipe: &Path, runs: u32, prepare: fn() -> Result<()>) -> Result<[Measured; 2]> {
     let mut measured: [Vec<Measured>; 2] = [Vec::new(), Vec::new()];
     for _ in 0..runs {
@@ -111,7 +111,8 @@ fn in_turn(program: &Path, recipe: &Path, runs: u32, prepare: fn() -> Result<()>
     }
     Ok(measured.map(|mut runs| {
         runs.sort_by_key(|run| run.wall);
-        runs[runs.len() / 2]
+        let peak = runs.iter().map(|run| run.peak_resident_bytes).max().unwrap_or_default();
+        Measured { peak_resident_bytes: peak, ..runs[runs.len() / 2] }
     }))
 }
 

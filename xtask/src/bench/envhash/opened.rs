@@ -31,7 +31,7 @@ impl Reason {
             Self::System => "the release lines",
             Self::Packages => "the package database: status, updates, architectures",
             Self::Interpreter => {
-                "the interpreter: its program and library state the version, its `pyvenv.cfg` and `site.py` the search path"
+                "the interpreter: its program and library state the version, its `pyvenv.cfg`, `site.py` and `sitecustomize.py` the search path"
             }
             Self::Paths => "`.pth` files of the site directories, read as often as `site.py` does",
             Self::Listing => {
@@ -44,21 +44,36 @@ impl Reason {
 
     /// Why `path` was opened, as a directory or as a file.
     fn of(path: &str, directory: bool) -> Self {
-        let name = path.rsplit('/').next().unwrap_or_default();
-        let site = path.contains("-packages/") || path.contains(".dist-info/");
+        if directory { Self::of_directory(path) } else { Self::of_file(path) }
+    }
+
+    fn of_directory(path: &str) -> Self {
+        let on_the_path = path == "/" || path.ends_with("-packages") || path.contains("/lib/python3.");
         match path {
-            _ if directory => Self::Listing,
-            "/etc/ld.so.cache" | "/proc/self/maps" | "/sys/fs/cgroup" => Self::Loader,
-            _ if name.contains(".so") && !name.starts_with("libpython") && !site => Self::Loader,
+            "/etc/ld.so.conf.d" => Self::Interpreter,
+            "/var/lib/dpkg/updates" => Self::Packages,
+            "/venv" => Self::Listing,
+            _ if on_the_path && !path.contains("-packages/") => Self::Listing,
+            _ => Self::None,
+        }
+    }
+
+    fn of_file(path: &str) -> Self {
+        const LIBRARIES: [&str; 5] = ["libc.so.", "libgcc_s.so.", "libm.so.", "libdl.so.", "libpthread.so."];
+        const INSTALLATION: [&str; 5] = ["pyvenv.cfg", "site.py", "sitecustomize.py", "_adapters.py", "_policybase.py"];
+        let name = path.rsplit('/').next().unwrap_or_default();
+        let of_system = ["/lib/", "/usr/lib/", "/lib64/"].iter().any(|library| path.starts_with(library));
+        match path {
+            "/etc/ld.so.cache" | "/proc/self/maps" => Self::Loader,
+            _ if of_system && LIBRARIES.iter().any(|start| name.starts_with(start)) => Self::Loader,
             "/etc/os-release" => Self::System,
             _ if path.starts_with("/var/lib/dpkg/") => Self::Packages,
-            _ if path.starts_with("/etc/ld.so.conf") => Self::Interpreter,
+            "/etc/passwd" | "/etc/ld.so.conf" => Self::Interpreter,
+            _ if path.starts_with("/etc/ld.so.conf.d/") => Self::Interpreter,
             _ if matches!(name, "METADATA" | "PKG-INFO") || name.ends_with(".egg-info") => Self::Distribution,
             _ if Path::new(name).extension().is_some_and(|suffix| suffix == "pth") => Self::Paths,
-            _ if name.starts_with("python") || name.starts_with("libpython") => Self::Interpreter,
-            _ if matches!(name, "pyvenv.cfg" | "site.py" | "_adapters.py" | "_policybase.py" | "passwd") => {
-                Self::Interpreter
-            }
+            _ if name.starts_with("python3") || name.starts_with("libpython3") => Self::Interpreter,
+            _ if INSTALLATION.contains(&name) => Self::Interpreter,
             _ => Self::None,
         }
     }
@@ -120,6 +135,10 @@ mod tests {
                 Some(Reason::None),
             ),
             ("openat2(3, \"/usr/bin/python3.11\", {flags=O_RDONLY}, 24) = 4", Some(Reason::Interpreter)),
+            (
+                "openat2(3, \"/venv/main/lib/python3.11/site-packages/torch\", {flags=O_DIRECTORY}, 24) = 4",
+                Some(Reason::None),
+            ),
             ("+++ exited with 0 +++", None),
         ];
         for (line, reason) in table {
