@@ -12,7 +12,7 @@ use crate::error::Error;
 use crate::stage::{Boot, Verdict};
 
 /// The image's items.
-const INTERNAL: &str = "/opt/workspace-internal";
+pub const INTERNAL: &str = "/opt/workspace-internal";
 
 /// How often the container's log hears of a copy that takes long.
 const TELL_EVERY: Duration = Duration::from_secs(10);
