@@ -66,6 +66,13 @@ pub enum Error {
         #[from]
         source: vast_sync::Error,
     },
+    /// Directories of the container could not be moved to the volume.
+    #[error("nothing was moved to the volume")]
+    Relocate {
+        /// The cause.
+        #[source]
+        source: vast_sync::Error,
+    },
     /// The inventory of the environment could not be taken.
     #[error("the environments could not be read")]
     Inventory {
@@ -111,7 +118,7 @@ impl Error {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Fetch { source, .. } => source.hint(),
-            Self::Sync { source } => source.hint(),
+            Self::Sync { source } | Self::Relocate { source } => source.hint(),
             Self::Run { source, .. } if source.kind() == io::ErrorKind::NotFound => {
                 Some("check that the program, and the interpreter in its first line, are installed".to_owned())
             }

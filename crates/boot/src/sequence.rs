@@ -56,7 +56,6 @@ pub fn run(boot: &mut Boot<'_>, plan: &Plan, built_in: &[BuiltIn], selection: &S
     for ignored in &plan.ignored {
         boot.say(&format!("ignoring {}/{}: {}", plan::DIRECTORY, ignored.name, ignored.reason));
     }
-    say_what_is_missing(boot, plan, journal);
     for entry in plan.stages.iter().filter(|entry| selection.includes(&entry.name)) {
         if boot.cancel.is_fired() {
             break;
@@ -88,21 +87,6 @@ fn end(boot: &mut Boot<'_>, selection: &Selection) -> u8 {
         End::Overdue => KILLED,
         End::Stopped if boot.cancel.is_fired() => STOPPED,
         End::Stopped => 0,
-    }
-}
-
-/// What a flag asks for and no stage of this plan does is said and recorded, never passed over.
-fn say_what_is_missing(boot: &Boot<'_>, plan: &Plan, journal: &mut Journal) {
-    let wanted = [
-        (boot.flags.sync_home_to_workspace, "--sync-home", "35-sync-home-dirs.sh"),
-        (boot.flags.sync_environment, "--sync-environment", "37-sync-environment.sh"),
-    ];
-    for (flag, name, stage) in wanted {
-        if flag && !plan.stages.iter().any(|entry| entry.name == stage) {
-            let reason = format!("{name} is not available in this version; nothing was moved");
-            boot.say(&format!("{stage}: {reason}"));
-            journal.note_stage(stage, &Source::BuiltIn.to_string(), Outcome::GaveUp, Some(reason));
-        }
     }
 }
 

@@ -106,6 +106,13 @@ impl<'a> Boot<'a> {
         self.root.join(self.env.workspace())
     }
 
+    /// What people call this instance: `C.1234`; empty when the platform named none.
+    #[must_use]
+    pub fn instance_name(&self) -> String {
+        let number = self.env.instance();
+        if number.is_empty() { String::new() } else { format!("C.{number}") }
+    }
+
     /// Where what lives as long as a stage can be put.
     #[must_use]
     pub fn scratch(&self) -> PathBuf {

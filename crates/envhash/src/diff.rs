@@ -1,5 +1,6 @@
 //! What drifted between two inventories.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 
@@ -50,8 +51,11 @@ impl fmt::Display for Change {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { place, what, before, after, renamed } = self;
         // Folded metadata gives values of several lines; a change is one.
-        let flat = |text: &Option<String>| text.as_deref().unwrap_or_default().replace(['\n', '\r'], " ");
-        let (what, before, after) = (what.replace(['\n', '\r'], " "), flat(before), flat(after));
+        let flat = |text: &str| printable(&text.replace(['\n', '\r'], " ")).into_owned();
+        let value = |text: &Option<String>| flat(text.as_deref().unwrap_or_default());
+        let (what, before, after) = (flat(what), value(before), value(after));
+        let place = flat(place);
+        let renamed = renamed.as_deref().map(flat);
         let line = match (self.kind(), renamed) {
             (ChangeKind::Added, _) => format!("{place}: + {what} {after}"),
             (ChangeKind::Removed, _) => format!("{place}: - {what} {before}"),
@@ -62,7 +66,28 @@ impl fmt::Display for Change {
     }
 }
 
-/// The differences from `before` to `after`, in the order of the components; none for two inventories of one hash.
+/// A text with what a terminal would act on shown as escapes: control characters but the newline, and marks that change
+/// the direction of text. Names of packages are whatever their metadata says.
+#[must_use]
+pub fn printable(text: &str) -> Cow<'_, str> {
+    let acts =
+        |c: char| (c.is_control() && c != '\n') || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    if !text.contains(acts) {
+        return Cow::Borrowed(text);
+    }
+    let mut shown = String::with_capacity(text.len());
+    for c in text.chars() {
+        if acts(c) {
+            shown.extend(c.escape_unicode());
+        } else {
+            shown.push(c);
+        }
+    }
+    Cow::Owned(shown)
+}
+
+/// The differences from `before` to `after`, in the order of the components; none where the hash and the names of the
+/// environments, which it does not know, are the same.
 #[must_use]
 pub fn diff(before: &Inventory, after: &Inventory) -> Vec<Change> {
     let mut changes = Vec::new();
@@ -75,7 +100,7 @@ pub fn diff(before: &Inventory, after: &Inventory) -> Vec<Change> {
     }
     for venv in &after.venvs {
         match before.venvs.iter().find(|other| other.name == venv.name) {
-            Some(other) => compare(&venv.name, contents(other), contents(venv), &mut changes),
+            Some(other) => compare(&place(venv), contents(other), contents(venv), &mut changes),
             None => changes.push(whole(venv, ChangeKind::Added)),
         }
     }
@@ -137,6 +162,11 @@ fn normalised(name: &str) -> String {
         }
     }
     normal
+}
+
+/// What an environment is called in a report: it may have the name of a component.
+fn place(venv: &Venv) -> String {
+    if matches!(&*venv.name, "system" | "apt" | "venv") { format!("venv/{}", venv.name) } else { venv.name.clone() }
 }
 
 fn whole(venv: &Venv, kind: ChangeKind) -> Change {

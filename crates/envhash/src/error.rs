@@ -32,11 +32,11 @@ pub enum Error {
         offset: usize,
     },
     /// A package database that dpkg would refuse.
-    #[error("`{}` line {line}: {problem}", path.display())]
+    #[error("`{}`{}: {problem}", path.display(), if *line == 0 { String::new() } else { format!(" line {line}") })]
     Dpkg {
         /// The path inside the root.
         path: PathBuf,
-        /// The line, counted from 1.
+        /// The line, counted from 1; 0 for the whole.
         line: usize,
         /// What is wrong with it.
         problem: String,

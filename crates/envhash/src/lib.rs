@@ -100,7 +100,7 @@ mod take;
 mod vectors;
 mod venv;
 
-pub use diff::{Change, ChangeKind, diff};
+pub use diff::{Change, ChangeKind, diff, printable};
 pub use error::Error;
 pub use hash::{EnvHash, InvalidHash};
 pub use inventory::{Apt, Distribution, Interpreter, Inventory, Package, SCHEME, System, Venv};

@@ -19,7 +19,8 @@ pub enum Need {
 ///
 /// For callers that see a root as the headers of an archive and lay out a skeleton to call [`hash`](crate::hash) on.
 /// Directories and symbolic links can lead to any file and are no question of names: lay out all of them (a hard link
-/// as the file it is). A skeleton made so gives the hash of the full root.
+/// as the file it is), and of a file that links lead to what its name or that of one of those links needs. A skeleton made
+/// so gives the hash of the full root, save for archives that a `.pth` file names and that do not end in `.egg`.
 ///
 /// ```
 /// use std::path::Path;
@@ -47,6 +48,17 @@ pub fn may_read(path: &Path) -> Need {
     }
     if name.ends_with(b".pth") || name == b"pyvenv.cfg" || is_system(path) || is_interpreter(path, name, parent) {
         return Need::Content;
+    }
+    if matches!(name, b"sitecustomize.py" | b"usercustomize.py")
+        || (parent.ends_with(b"customize") && name == b"__init__.py")
+    {
+        return Need::Content;
+    }
+    // What code of installers in `.pth` files imports has to be there.
+    let imported =
+        name.starts_with(b"__editable___") || matches!(name, b"_virtualenv.py") || parent == b"_distutils_hack";
+    if imported || name.ends_with(b"._pth") {
+        return Need::Name;
     }
     // A `.pth` line counts where its path exists, and then usually names a directory; what is left are the landmarks.
     if matches!(name, b"os.py" | b"os.pyc") { Need::Name } else { Need::No }
@@ -120,6 +132,10 @@ mod tests {
             ("usr/include/python3.10/patchlevel.h".to_owned(), Content),
             ("opt/conda/conda-meta/python-3.10.13-hd12c33a_0_cpython.json".to_owned(), Content),
             ("opt/conda/conda-meta/numpy-1.26.json".to_owned(), No),
+            (format!("{site}/_virtualenv.py"), Name),
+            (format!("{site}/__editable___demo_finder.py"), Name),
+            (format!("{site}/_distutils_hack/__init__.py"), Name),
+            ("etc/python3.11/sitecustomize.py".to_owned(), Content),
             ("workspace/model.safetensors".to_owned(), No),
         ];
         for (path, need) in table {

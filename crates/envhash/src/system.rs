@@ -28,6 +28,10 @@ pub(crate) fn release_lines(os_release: &[u8]) -> Result<Vec<String>, std::str::
 pub(crate) fn read(root: &Root, machine: String) -> Result<System, Error> {
     let path = Path::new(OS_RELEASE);
     let text = root.read_if_there(path)?.unwrap_or_default();
+    if text.contains(&0) {
+        // grep takes it for no text and prints a remark in the place of the lines.
+        return Err(Error::read(path, std::io::Error::new(std::io::ErrorKind::InvalidData, "it holds a NUL byte")));
+    }
     let release = release_lines(&text).map_err(|error| Error::not_utf8(path, error))?;
     // CPython's `sysconfig.get_platform()` on Linux: the machine with what a file name cannot hold replaced.
     let platform = format!("linux-{}", machine.replace(' ', "_").replace('/', "-"));

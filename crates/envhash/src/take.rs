@@ -18,7 +18,8 @@ pub struct Options {
     /// `None`: from the root's package database and programs.
     pub machine: Option<String>,
     /// The home directory of the user who runs the interpreters, for Python's user site (only environments that include
-    /// the system's packages, and conda's, look there). `None`: that of the root's user 0.
+    /// the system's packages, and conda's, look there). `None`: that of the root's user 0, on the running system of the one who
+    /// asks.
     pub home: Option<PathBuf>,
 }
 
@@ -32,8 +33,13 @@ pub fn hash(root: &Path, options: &Options) -> Result<Inventory, Error> {
     let database = Database::read(&root)?;
     let machine = machine(&root, &database, options, &mut notes);
     let native = database.architecture().or_else(|| system::architecture_of_machine(&machine)).unwrap_or_default();
-    let packages = database.installed(native).into_iter().filter(dpkg::counts).collect();
-    let home = options.home.clone().map_or_else(|| home_of_root(&root), |home| Ok(Some(home)))?;
+    let mut packages = database.installed(native);
+    packages.retain(dpkg::counts);
+    if !dpkg::is_installed(&root) {
+        packages.clear();
+    }
+    let user = if options.live { rustix::process::getuid().as_raw() } else { 0 };
+    let home = options.home.clone().map_or_else(|| home_of(&root, user), |home| Ok(Some(home)))?;
     let context = venv::Context { root: &root, database: &database, live: options.live, home: home.as_deref() };
     let venvs = venv::read_all(context, &mut notes)?;
     Ok(Inventory::new(system::read(&root, machine)?, Apt::new(packages), venvs, notes))
@@ -57,13 +63,13 @@ fn machine(root: &Root, database: &Database, options: &Options, notes: &mut Vec<
     )
 }
 
-/// The home directory of user 0: `root:x:0:0:root:/root:/bin/bash`.
-fn home_of_root(root: &Root) -> Result<Option<PathBuf>, Error> {
+/// The home directory of a user by number: `root:x:0:0:root:/root:/bin/bash`.
+fn home_of(root: &Root, user: u32) -> Result<Option<PathBuf>, Error> {
     let text = root.read_if_there(Path::new("/etc/passwd"))?.unwrap_or_default();
     let text = String::from_utf8_lossy(&text);
     let home = text.lines().find_map(|line| {
         let fields: Vec<_> = line.split(':').collect();
-        (fields.len() >= 6 && fields[2] == "0").then(|| fields[5].to_owned())
+        (fields.len() >= 6 && fields[2].parse() == Ok(user)).then(|| fields[5].to_owned())
     });
     Ok(home.map(PathBuf::from))
 }

@@ -4,6 +4,9 @@
 //! `.copy_<name>.partial.<owner>`, flushed, compared if asked to, and renamed. Into a directory with content nothing is
 //! copied unless asked to merge: then what is missing is added, each file in one step, and what is there stays as it is.
 //!
+//! A source that is to disappear is renamed where that is possible; where it is not, it is removed when the copy has its
+//! name and is durable, and only if nothing of it was lost on the way.
+//!
 //! ```
 //! use vast_sync::{Silent, copy};
 //!
@@ -32,9 +35,9 @@ use crate::engine::{self, Copied, Manner, Place, remove, verify};
 use crate::staging::names::{Companion, Family, Stem};
 use crate::staging::owner::Owner;
 use crate::staging::sweep::{Claim, Sweeper, Swept};
-use crate::volume::listing;
 use crate::volume::publish::{Name, Published, publish};
 use crate::volume::space::Room;
+use crate::volume::{flush, listing};
 use crate::{Error, Progress, fault};
 
 pub use crate::engine::survey::Size;
@@ -51,12 +54,14 @@ pub struct Options {
     pub merge: bool,
     /// How closely the copy is compared with its source before it is published; not at all if absent.
     pub verify: Option<Depth>,
+    /// Whether the source is to disappear. Not together with `merge`.
+    pub remove_source: bool,
 }
 
 impl Options {
     /// A copy to a place where nothing is, without comparing.
     pub fn new(from: impl Into<PathBuf>, to: impl Into<PathBuf>) -> Self {
-        Self { from: from.into(), to: to.into(), merge: false, verify: None }
+        Self { from: from.into(), to: to.into(), merge: false, verify: None, remove_source: false }
     }
 }
 
@@ -125,6 +130,9 @@ pub fn plan(options: &Options) -> Result<Plan, Error> {
 /// Copies as planned.
 pub fn apply(plan: &Plan, options: &Options, progress: &dyn Progress) -> Result<Report, Error> {
     let (from, to) = (Spot::of(&options.from)?, Spot::of(&options.to)?);
+    if options.remove_source && plan.target != Target::Directory && rename(plan.target, &from, &to)? {
+        return Ok(Report { bytes: plan.size.bytes, entries: plan.size.entries, ..Report::default() });
+    }
     let notes = Notes::new(progress);
     progress.start(plan.size.bytes, plan.size.entries);
     let done = match plan.target {
@@ -133,6 +141,13 @@ pub fn apply(plan: &Plan, options: &Options, progress: &dyn Progress) -> Result<
     };
     progress.finish();
     let Copied { bytes, entries, kept, left_out } = done?;
+    if options.remove_source && kept == 0 && notes.texts().is_empty() {
+        // The copy's name has to be durable before the source goes.
+        flush::file(&to.parent).map_err(|errno| Error::io("flush", to.path, errno))?;
+        remove::tree(from.parent.as_fd(), &from.name, from.path)?;
+    } else if options.remove_source {
+        progress.warning(&format!("`{}` stays, since not everything of it is in the copy", from.path.display()));
+    }
     Ok(Report { bytes, entries, kept, left_out, warnings: notes.texts() })
 }
 
@@ -150,7 +165,7 @@ fn merge(
     let directory = to.open_directory()?;
     sweep(directory.as_fd(), &options.to, &stem, &me, progress);
     let scratch = stem.partial(Family::Copy, &me);
-    let manner = Manner { size: plan.size, merge: true, scratch: &scratch, notes };
+    let manner = Manner { size: plan.size, merge: true, scratch: &scratch, notes, leave_out: &[] };
     let into = Place { directory: directory.as_fd(), name: OsStr::new("."), path: &options.to };
     let copied = engine::transfer(from.place(), into, &manner, progress)?;
     compare(options, from.place(), into, true, notes)?;
@@ -174,7 +189,7 @@ fn replace(
     let path = above.join(&partial);
     let beside = Place { directory: to.parent.as_fd(), name: &partial, path: &path };
     let scratch = Companion::Scratch.of(&partial);
-    let manner = Manner { size: plan.size, merge: false, scratch: &scratch, notes };
+    let manner = Manner { size: plan.size, merge: false, scratch: &scratch, notes, leave_out: &[] };
     let done = engine::transfer(from.place(), beside, &manner, progress).and_then(|copied| {
         compare(options, from.place(), beside, false, notes)?;
         give_name(plan.target, beside, to)?;
@@ -185,6 +200,24 @@ fn replace(
         let _ = remove::tree(beside.directory, beside.name, beside.path);
     }
     done
+}
+
+/// Gives the source itself the name of the target, if they are on one filesystem. Whether that was possible.
+fn rename(target: Target, from: &Spot<'_>, to: &Spot<'_>) -> Result<bool, Error> {
+    match give_name(target, from.place(), to) {
+        Ok(()) => {
+            flush::file(&to.parent).map_err(|errno| Error::io("flush", to.path, errno))?;
+            flush::file(&from.parent).map_err(|errno| Error::io("flush", from.path, errno))?;
+            Ok(true)
+        }
+        // Another filesystem; a directory of an overlay's lower layer; a mount.
+        Err(Error::Io { source, .. })
+            if [Errno::XDEV, Errno::BUSY].map(|errno| Some(errno.raw_os_error())).contains(&source.raw_os_error()) =>
+        {
+            Ok(false)
+        }
+        Err(error) => Err(error),
+    }
 }
 
 fn give_name(target: Target, partial: Place<'_>, to: &Spot<'_>) -> Result<(), Error> {

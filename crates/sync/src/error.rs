@@ -102,6 +102,56 @@ pub enum Error {
         path: PathBuf,
     },
 
+    /// Another instance did not finish filling a directory for longer than this one may wait.
+    #[error("`{}` is not complete after {waited_s} s{}", path.display(),
+        owner.as_ref().map(|owner| format!(" (instance {owner} is filling it)")).unwrap_or_default())]
+    Unfinished {
+        /// The shared directory.
+        path: PathBuf,
+        /// How long was waited, in seconds.
+        waited_s: u64,
+        /// What people call the instance that fills it, if that is known.
+        owner: Option<String>,
+    },
+
+    /// A shared directory is something that neither this program nor an older image made.
+    #[error("`{}` is there, and is not what this program makes of it", path.display())]
+    Foreign {
+        /// The path.
+        path: PathBuf,
+    },
+
+    /// A directory of the container was being replaced by a link to a volume that is not there now.
+    #[error("`{}` was being moved to `{}`, which is not there", path.display(), target.display())]
+    Interrupted {
+        /// The directory, or where it was.
+        path: PathBuf,
+        /// Where its copy is when the volume is mounted.
+        target: PathBuf,
+    },
+
+    /// Something that has to be a directory is something else, such as a link.
+    #[error("`{}` is not a directory", path.display())]
+    NoDirectory {
+        /// The path.
+        path: PathBuf,
+    },
+
+    /// There is no id of the environment.
+    #[error("the environment has no id: `{}` is missing or empty", path.display())]
+    NoId {
+        /// Where an image leaves it.
+        path: PathBuf,
+    },
+
+    /// The id of the environment cannot be the name of a directory.
+    #[error(transparent)]
+    InvalidId(#[from] crate::environment::InvalidId),
+
+    /// A stop was asked for.
+    #[error("stopped")]
+    Cancelled,
+
     /// A copy is not like its source.
     #[error("the copy differs from its source in {} places, first `{}`: {}", .0.count,
         .0.first.first().map_or(Path::new(""), |first| &first.path).display(),
@@ -167,6 +217,19 @@ impl Error {
             Self::Locked { .. } => {
                 Some("see `vast-sync status`; stop the other instance if it hangs, then boot again".to_owned())
             }
+            Self::Unfinished { path, owner: None, .. } => Some(format!(
+                "if no instance is filling it any more, remove `{}` and boot again; until then the container uses its own",
+                path.display()
+            )),
+            Self::Unfinished { .. } => {
+                Some("see `vast-sync status`; the container uses its own until then; boot again later".to_owned())
+            }
+            Self::Foreign { path } => Some(format!(
+                "rename `{}`, or create `.synced` in it if it is complete; then boot again",
+                path.display()
+            )),
+            Self::Interrupted { .. } => Some("mount the volume and boot again".to_owned()),
+            Self::NoId { .. } => Some("run `env-hash > /.env_hash` when building the image, or set ENV_ID".to_owned()),
             Self::ReadOnly { .. } => Some("mount the volume writable, or point WORKSPACE elsewhere".to_owned()),
             Self::Lost { .. } => Some("run it again: the other instance published, or has given up".to_owned()),
             Self::Incomplete { source, .. } => source.hint(),
@@ -176,7 +239,12 @@ impl Error {
             Self::Differs(_) => {
                 Some("the source changed meanwhile, or the volume loses what is written to it; copy again".to_owned())
             }
-            Self::Io { .. } | Self::TargetInsideSource { .. } | Self::SourceChanged { .. } => None,
+            Self::Io { .. }
+            | Self::TargetInsideSource { .. }
+            | Self::SourceChanged { .. }
+            | Self::NoDirectory { .. }
+            | Self::InvalidId(_)
+            | Self::Cancelled => None,
         }
     }
 }

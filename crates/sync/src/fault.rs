@@ -103,9 +103,10 @@ mod armed {
         if let Some(log) = &armed.log
             && let Ok(mut file) = OpenOptions::new().append(true).create(true).open(log)
         {
-            let _ = writeln!(file, "{point}");
+            // In one write: threads share the file.
+            let _ = file.write_all(format!("{point}\n").as_bytes());
         }
-        let mut kill_after = false;
+        let (mut kill_after, mut refused) = (false, None);
         for (fault, calls) in &armed.faults {
             if fault.point != "*" && fault.point != point {
                 continue;
@@ -118,11 +119,11 @@ mod armed {
                 Action::KillBefore => signal(Signal::KILL),
                 Action::StopBefore => signal(Signal::STOP),
                 Action::KillAfter => kill_after = true,
-                Action::Fail(errno) => return Err(errno),
+                Action::Fail(errno) => refused = Some(errno),
                 Action::Delay(time) => std::thread::sleep(time),
             }
         }
-        let result = system_call();
+        let result = refused.map_or_else(system_call, Err);
         if kill_after {
             signal(Signal::KILL);
         }

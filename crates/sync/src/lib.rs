@@ -15,9 +15,11 @@
 //! [`Progress`] about it:
 //!
 //! - [`workspace`] publishes each item of a directory unless something of its name is there.
+//! - [`environment`] and [`home`] move directories of the container to the volume, once for all instances, and leave links.
 //! - [`copy`] copies one tree.
+//! - [`stock`] tells what is on a volume, and removes what nobody needs.
 //!
-//! Both stand on the same three floors. The *engine* copies a tree: in parallel, in bounded memory, each file the cheapest
+//! All stand on the same three floors. The *engine* copies a tree: in parallel, in bounded memory, each file the cheapest
 //! faithful way. *Staging* is where copies are before they are published, whose they are, and what happens to those of
 //! owners who died. The *volume* is the filesystem underneath: its locks, its room, how it makes things durable, and how
 //! a name is given without taking one.
@@ -42,16 +44,26 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod cancel;
 mod engine;
 mod error;
 mod fault;
+mod lease;
+mod program;
 mod progress;
+mod relink;
+mod relocation;
 mod staging;
 mod volume;
 
 pub mod copy;
 pub mod env_vars;
+pub mod environment;
+pub mod home;
+pub mod stock;
 pub mod workspace;
 
+pub use cancel::Cancel;
 pub use error::{Error, Resource};
+pub use program::{Programs, SystemPrograms};
 pub use progress::{Progress, Silent};

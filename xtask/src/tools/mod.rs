@@ -40,7 +40,11 @@ impl Tools {
         lock.lock().context("cannot lock the tools folder")?;
         let groups = if tools.is_empty() { groups.to_vec() } else { [groups, &[Group::Python]].concat() };
         debian::ensure(&groups)?;
-        python::ensure(&self.venv(), tools)
+        python::ensure(&self.venv(), tools)?;
+        if tools.contains(&Tool::Uv) {
+            python::ensure_wheels(&self.venv(), &self.folder.join("wheels"))?;
+        }
+        Ok(())
     }
 
     /// A command that runs `tool`.

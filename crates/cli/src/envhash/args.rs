@@ -83,9 +83,10 @@ pub(super) enum Command {
         source: Source,
         output: Output,
     },
+    /// `None`: the file of the root itself.
     Check {
         source: Source,
-        file: PathBuf,
+        file: Option<PathBuf>,
         json: bool,
     },
     /// Each a path or an image reference.
@@ -121,7 +122,6 @@ impl Args {
         let options = Options { live, machine: self.machine, home: home.filter(|_| live) };
         let source = Source { root: self.root.unwrap_or_else(|| "/".into()), options };
         let command = if let Some(file) = self.check {
-            let file = file.unwrap_or_else(|| source.root.join(".env_hash"));
             Command::Check { source, file, json: self.json }
         } else {
             let output = match self.format {
@@ -156,12 +156,12 @@ mod tests {
     #[test]
     fn check_without_a_file_means_the_one_of_the_root() {
         for (args, expected) in [
-            (&["--check"][..], "/.env_hash"),
-            (&["--check", "--root", "/r"], "/r/.env_hash"),
-            (&["--check", "/f", "--root", "/r"], "/f"),
+            (&["--check"][..], None),
+            (&["--check", "--root", "/r"], None),
+            (&["--check", "/f", "--root", "/r"], Some("/f")),
         ] {
             let Command::Check { file, .. } = plan(args).command else { panic!("not a check") };
-            assert_eq!(file, PathBuf::from(expected));
+            assert_eq!(file, expected.map(PathBuf::from));
         }
     }
 

@@ -31,8 +31,8 @@ pub(super) fn summary(changes: &[Change]) -> String {
 }
 
 /// The comparison of two environments as JSON; `changes` is null where only the hashes are known.
-pub(super) fn report(before: EnvHash, after: EnvHash, changes: Option<&[Change]>) -> Value {
-    json!({ "equal": before == after, "before": before, "after": after, "changes": changes })
+pub(super) fn report(equal: bool, before: EnvHash, after: EnvHash, changes: Option<&[Change]>) -> Value {
+    json!({ "equal": equal, "before": before, "after": after, "changes": changes })
 }
 
 fn style(kind: ChangeKind) -> Style {

@@ -4,12 +4,13 @@ use std::fmt::Write as _;
 
 use vast_envhash::Inventory;
 
-/// Renders every component with its hash and its inputs. The inputs are indented and otherwise as hashed.
+/// Renders every component with its hash and its inputs. The inputs are indented and as hashed, but for characters that a
+/// terminal would act on: those are shown as escapes.
 pub(super) fn render(inventory: &Inventory) -> String {
     let mut text = String::new();
     let mut line = |line: std::fmt::Arguments<'_>| {
         // Writing to a string does not fail.
-        let _ = writeln!(text, "{line}");
+        let _ = writeln!(text, "{}", vast_envhash::printable(&line.to_string()));
     };
     line(format_args!("hash    {}  scheme {}", inventory.hash, inventory.scheme));
     let system = &inventory.system;

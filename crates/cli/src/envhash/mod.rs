@@ -13,6 +13,7 @@ use std::process::ExitCode;
 
 use jiff::Timestamp;
 use vast_envhash::env_vars::SOURCE_DATE_EPOCH;
+use vast_envhash::root::Root;
 use vast_envhash::{Inventory, sbom};
 
 use self::args::{Args, Command, Output, Plan, Source};
@@ -21,6 +22,9 @@ use self::stored::{Stored, StoredError};
 use crate::report::{self, Exit};
 
 const PROGRAM: &str = "vast-envhash";
+
+/// Where an image keeps its hash.
+const STORED: &str = "/.env_hash";
 
 /// Runs `vast-envhash`.
 #[must_use]
@@ -59,14 +63,25 @@ fn attempt(plan: &Plan) -> Result<Exit, Box<dyn Error>> {
             })?;
             Ok(Exit::Success)
         }
-        Command::Check { source, file, json } => check(&take(source)?, file, *json),
+        Command::Check { source, file, json } => {
+            let inventory = take(source)?;
+            let (file, stored) = match file {
+                Some(file) => (file.clone(), Stored::read(file)?),
+                None => (
+                    source.root.join(STORED.trim_start_matches('/')),
+                    Stored::read_inside(&Root::open(&source.root)?, Path::new(STORED))?,
+                ),
+            };
+            check(&inventory, &file, &stored, *json)
+        }
         Command::Diff { before, after, json } => {
             let me = std::env::current_exe().ok();
             let [before, after] = [before, after].map(|place| stored::inventory(place, me.as_deref()));
             let (before, after) = (before?, after?);
             let changes = vast_envhash::diff(&before, &after);
             if *json {
-                print(&format!("{:#}\n", drift::report(before.hash, after.hash, Some(&changes))))?;
+                let equal = changes.is_empty();
+                print(&format!("{:#}\n", drift::report(equal, before.hash, after.hash, Some(&changes))))?;
             } else {
                 print(&drift::lines(&changes))?;
             }
@@ -83,8 +98,7 @@ fn take(source: &Source) -> Result<Inventory, vast_envhash::Error> {
     Ok(inventory)
 }
 
-fn check(inventory: &Inventory, file: &Path, json: bool) -> Result<Exit, Box<dyn Error>> {
-    let stored = Stored::read(file)?;
+fn check(inventory: &Inventory, file: &Path, stored: &Stored, json: bool) -> Result<Exit, Box<dyn Error>> {
     let equal = stored.hash == inventory.hash;
     let changes = match &stored.inventory {
         _ if equal => Some(Vec::new()),
@@ -92,7 +106,7 @@ fn check(inventory: &Inventory, file: &Path, json: bool) -> Result<Exit, Box<dyn
         None => None,
     };
     if json {
-        print(&format!("{:#}\n", drift::report(stored.hash, inventory.hash, changes.as_deref())))?;
+        print(&format!("{:#}\n", drift::report(equal, stored.hash, inventory.hash, changes.as_deref())))?;
     } else if !equal {
         let (file, before, after) = (file.display(), stored.hash, inventory.hash);
         let what = match &changes {

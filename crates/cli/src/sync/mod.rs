@@ -2,9 +2,13 @@
 
 mod args;
 mod copy;
+mod gc;
+mod migrate;
 mod output;
 mod progress;
+mod relocation;
 mod status;
+mod stop;
 mod workspace;
 
 use std::process::ExitCode;
@@ -23,12 +27,35 @@ pub fn run() -> ExitCode {
         Ok(args) => args,
         Err(exit) => return exit.into(),
     };
-    let done = match &args.command {
-        Command::Workspace(args) => workspace::run(args),
-        Command::Copy(args) => copy::run(args),
-        Command::Status(args) => status::run(args),
+    let done: Result<(), Failure> = match &args.command {
+        Command::Workspace(args) => workspace::run(args).map_err(Failure::from),
+        Command::Environment(args) => relocation::environment(args),
+        Command::Home(args) => relocation::home(args),
+        Command::Gc(args) => gc::run(args),
+        Command::Migrate(args) => migrate::run(args),
+        Command::Copy(args) => copy::run(args).map_err(Failure::from),
+        Command::Status(args) => status::run(args).map_err(Failure::from),
     };
-    done.map_or_else(|error| fail(&error), |()| Exit::Success).into()
+    match done {
+        Ok(()) => Exit::Success,
+        Err(Failure::Error(error)) => fail(&error),
+        Err(Failure::Told) => Exit::CouldNot,
+    }
+    .into()
+}
+
+/// Why a command failed.
+enum Failure {
+    /// It is still to be told.
+    Error(Error),
+    /// It was told with the rest.
+    Told,
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self::Error(error)
+    }
 }
 
 fn fail(error: &Error) -> Exit {

@@ -1,10 +1,12 @@
 //! Showing how a copy goes on: a bar for a person, a line now and then for a log, events for a program.
 
+use std::fmt;
 use std::io::IsTerminal;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use indicatif::{BinaryBytes, HumanCount, HumanDuration, ProgressBar, ProgressStyle};
+use indicatif::{BinaryBytes, HumanCount, HumanDuration, ProgressBar, ProgressState, ProgressStyle};
 use serde_json::json;
 use vast_sync::Progress;
 
@@ -24,35 +26,41 @@ pub(super) fn choose(json: bool) -> Box<dyn Progress> {
 /// A bar on standard error, which is gone in the end.
 struct Bar {
     drawn: ProgressBar,
-    entries: AtomicU64,
-    total_entries: AtomicU64,
+    files: Arc<Files>,
 }
 
-const TEMPLATE: &str = "{bar:30.cyan} {binary_bytes}/{binary_total_bytes} {msg} {binary_bytes_per_sec} {eta} left";
+#[derive(Default)]
+struct Files {
+    done: AtomicU64,
+    total: AtomicU64,
+}
+
+const TEMPLATE: &str = "{bar:30.cyan} {binary_bytes}/{binary_total_bytes} {files} {binary_bytes_per_sec} {eta} left";
 
 impl Bar {
     fn new() -> Self {
-        let bar = ProgressBar::hidden();
-        bar.set_style(ProgressStyle::with_template(TEMPLATE).unwrap_or_else(|_| ProgressStyle::default_bar()));
-        Self { drawn: bar, entries: AtomicU64::new(0), total_entries: AtomicU64::new(0) }
+        let (bar, files) = (ProgressBar::hidden(), Arc::new(Files::default()));
+        let style = ProgressStyle::with_template(TEMPLATE).unwrap_or_else(|_| ProgressStyle::default_bar());
+        // Put into words when it is drawn, not for each of a hundred thousand small files.
+        let shown = Arc::clone(&files);
+        bar.set_style(style.with_key("files", move |_: &ProgressState, text: &mut dyn fmt::Write| {
+            let (done, total) = (shown.done.load(Ordering::Relaxed), shown.total.load(Ordering::Relaxed));
+            let _ = write!(text, "{}/{} files", HumanCount(done), HumanCount(total));
+        }));
+        Self { drawn: bar, files }
     }
 }
 
 impl Progress for Bar {
     fn start(&self, total_bytes: u64, total_files: u64) {
-        self.entries.store(0, Ordering::Relaxed);
-        self.total_entries.store(total_files, Ordering::Relaxed);
+        self.files.done.store(0, Ordering::Relaxed);
+        self.files.total.store(total_files, Ordering::Relaxed);
         self.drawn.set_length(total_bytes);
         self.drawn.set_draw_target(indicatif::ProgressDrawTarget::stderr());
     }
 
     fn advance(&self, bytes: u64, files: u64) {
-        let entries = self.entries.fetch_add(files, Ordering::Relaxed) + files;
-        // A message is a string made anew: not for each of a hundred thousand small files.
-        if entries.is_multiple_of(64) || bytes > 1 << 20 {
-            let total = self.total_entries.load(Ordering::Relaxed);
-            self.drawn.set_message(format!("{}/{} files", HumanCount(entries), HumanCount(total)));
-        }
+        self.files.done.fetch_add(files, Ordering::Relaxed);
         self.drawn.inc(bytes);
     }
 

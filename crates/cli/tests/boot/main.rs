@@ -6,6 +6,7 @@ mod entrypoint;
 mod first_process;
 mod harness;
 mod https;
+mod moves;
 mod real_root;
 mod run;
 mod tools;

@@ -175,11 +175,9 @@ fn a_damaged_program_is_named() {
 fn a_reader_that_has_seen_enough_is_no_error() {
     let root = small_root();
     // More than a pipe holds, so that the writer is still at it when the reader goes.
-    let packages = STATUS.to_owned()
-        + "\n"
-        + &(0..5000)
-            .map(|n| format!("Package: lib{n}\nStatus: install ok installed\nArchitecture: all\nVersion: 1\n\n"))
-            .collect::<String>();
+    let package =
+        |number| format!("\nPackage: lib{number}\nStatus: install ok installed\nArchitecture: all\nVersion: 1\n");
+    let packages = std::iter::once(STATUS.to_owned()).chain((0..5000).map(package)).collect::<Vec<_>>().concat();
     write(root.path(), "var/lib/dpkg/status", packages);
     let output = Command::new("bash")
         .args(["-c", "\"$0\" --root \"$1\" --explain | head -n 1; exit ${PIPESTATUS[0]}", PROGRAM])

@@ -174,7 +174,7 @@ fn mutation() -> impl Strategy<Value = String> {
             format!("rm -rf /venv/{venv}; {make} {venv} {options}")
         }),
         1 => venv().prop_map(|venv| format!("rm -rf /venv/{venv}")),
-        1 => (venv(), venv()).prop_map(|(from, to)| format!("[[ ! -d /venv/{from} || -e /venv/{to} ]] || mv /venv/{from} /venv/{to}")),
+        1 => (venv(), venv()).prop_map(|(from, to)| format!("[[ ! -d /venv/{from} || -e /venv/{to} ]] || mv -T /venv/{from} /venv/{to} 2> /dev/null || true")),
         1 => (venv(), venv()).prop_map(|(from, to)| format!("[[ -e /venv/{to} ]] || {{ mkdir -p /venv; ln -sfn /venv/{from} /venv/{to}; }}")),
         1 => (venv(), select(vec!["chmod a-x", "chmod a+x", "rm -f"])).prop_map(|(venv, change)| {
             format!("[[ ! -f /venv/{venv}/bin/python || $(readlink -f /venv/{venv}/bin/python) != /venv/* ]] || {change} /venv/{venv}/bin/python")

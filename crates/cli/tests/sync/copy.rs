@@ -1,12 +1,13 @@
 //! `vast-sync copy`.
 
 use std::fs;
-use std::os::unix::fs::{MetadataExt, symlink};
+use std::os::unix::fs::{FileExt, MetadataExt, symlink};
 use std::os::unix::net::UnixListener;
 use std::path::Path;
 
-use crate::command::{run, succeed, vast_sync};
-use crate::tree::{assert_alike, everything, listing, names};
+use crate::command::{run, succeed, tool, vast_sync};
+use crate::mount::Mount;
+use crate::tree::{assert_alike, everything, listing, names, set_mode};
 
 fn copy(from: &Path, to: &Path) -> std::process::Command {
     let mut command = vast_sync();
@@ -62,6 +63,47 @@ fn a_single_file_a_link_and_a_fifo_are_copied_as_they_are() {
         assert_eq!(facts(&one), facts(&to), "{name}");
         assert_eq!(fs::read_link(&one).ok(), fs::read_link(&to).ok(), "{name}");
         fs::remove_file(to).unwrap();
+    }
+}
+
+#[test]
+fn large_files_arrive_whole_with_their_holes_and_their_other_names() {
+    let root = tempfile::tempdir().unwrap();
+    let (from, to) = (root.path().join("from"), root.path().join("to"));
+    fs::create_dir_all(from.join("deep")).unwrap();
+    // Neither ends where a range does.
+    let content: Vec<u8> =
+        (0..90_000_001_u64).map(|at| (at.wrapping_mul(0x9E37_79B9) >> 24).to_le_bytes()[0]).collect();
+    fs::write(from.join("dense"), &content).unwrap();
+    fs::hard_link(from.join("dense"), from.join("deep/dense-too")).unwrap();
+    set_mode(&from.join("dense"), 0o4751);
+    let sparse = fs::File::create(from.join("sparse")).unwrap();
+    for (at, bytes) in [(0, 5), (15 << 20, 3 << 20), (100 << 20, 70_000)] {
+        sparse.write_all_at(&content[..bytes], at).unwrap();
+    }
+    sparse.set_len((200 << 20) + 1).unwrap();
+    fs::File::create(from.join("empty")).unwrap().set_len(100 << 20).unwrap();
+
+    succeed(copy(&from, &to).arg("--verify=checksum"));
+    assert_alike(&from, &to);
+    let alone = root.path().join("alone");
+    succeed(copy(&from.join("sparse"), &alone).arg("--verify=checksum"));
+    fs::remove_file(to.join("dense")).unwrap();
+    fs::remove_file(to.join("sparse")).unwrap();
+    fs::remove_dir_all(to.join("deep")).unwrap();
+    succeed(copy(&from, &to).arg("--merge"));
+    assert_alike(&from.join("deep"), &to.join("deep"));
+    for (name, copies) in [("dense", vec![to.join("dense")]), ("sparse", vec![to.join("sparse"), alone])] {
+        for copied in copies {
+            tool("cmp", [&from.join(name), &copied]);
+            let facts = |path: &Path| {
+                let facts = fs::metadata(path).unwrap();
+                (facts.mode(), facts.mtime_nsec(), facts.nlink(), facts.blocks() / 2048)
+            };
+            let (was, is) = (facts(&from.join(name)), facts(&copied));
+            assert_eq!((was.0, was.1, was.2), (is.0, is.1, is.2), "{name}");
+            assert!(is.3 <= was.3, "{name}: {} MB for {}", is.3, was.3);
+        }
     }
 }
 
@@ -160,6 +202,43 @@ fn a_copy_into_itself_is_refused_and_leaves_nothing() {
     assert_eq!(run.code, Some(2));
     assert!(run.stderr.contains("lies inside the source"), "{run:?}");
     assert_eq!(names(&from.join("inner")), ["file"]);
+}
+
+#[test]
+fn a_source_that_is_to_disappear_is_renamed_on_one_filesystem_and_removed_after_a_copy_to_another() {
+    let root = tempfile::tempdir().unwrap();
+    let (from, to) = (root.path().join("from"), root.path().join("to"));
+    fs::create_dir(&from).unwrap();
+    everything(&from);
+    let (before, inode) = (listing(&from), fs::metadata(from.join("large")).unwrap().ino());
+    fs::create_dir(&to).unwrap();
+    succeed(copy(&from, &to).arg("--move"));
+    assert_eq!(listing(&to), before);
+    assert_eq!(fs::metadata(to.join("large")).unwrap().ino(), inode, "the same file");
+    assert_eq!(names(root.path()), ["to"]);
+
+    let volume = Mount::tmpfs(&root.path().join("volume"), "size=200m");
+    succeed(copy(&to, &volume.at.join("moved")).arg("--move"));
+    assert_eq!(listing(&volume.at.join("moved")), before);
+    assert_eq!(names(root.path()), ["volume"]);
+}
+
+#[test]
+fn a_source_of_which_something_is_lost_on_the_way_stays() {
+    let root = tempfile::tempdir().unwrap();
+    let from = root.path().join("from");
+    fs::create_dir(&from).unwrap();
+    everything(&from);
+    let before = listing(&from);
+    // It has no attributes.
+    let volume = Mount::new(&root.path().join("volume"), &["-t", "ramfs", "ramfs"]);
+    let run = succeed(copy(&from, &volume.at.join("to")).arg("--move"));
+    assert!(run.stderr.contains("stays, since not everything of it is in the copy"), "{run:?}");
+    assert_eq!(listing(&from), before);
+    // And what is there is not replaced by a rename either.
+    fs::create_dir_all(root.path().join("user/theirs")).unwrap();
+    assert_eq!(crate::command::run(copy(&from, &root.path().join("user")).arg("--move")).code, Some(2));
+    assert_eq!(listing(&from), before);
 }
 
 #[test]

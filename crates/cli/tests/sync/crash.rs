@@ -5,6 +5,7 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt, symlink};
 use std::path::Path;
 
+use crate::chance::Chance;
 use crate::command::{Run, run, succeed, tool, vast_sync, workspace};
 use crate::tree::{assert_alike, names, names_but_locks};
 
@@ -126,6 +127,28 @@ fn die_at_every_call(when: &str) {
     assert!(calls.len() >= 100, "{} points", calls.len());
     for nth in 1..=calls.len() {
         assert!(die_and_recover(&format!("{when}:*@{nth}"), "").killed, "{nth} of {calls:?}");
+    }
+}
+
+#[test]
+fn two_hundred_deaths_at_points_chosen_by_chance_are_made_good() {
+    let mut chance = Chance::new();
+    let modes = ["", NO_EXCLUSIVE_RENAME, NO_LINKS, NO_LOCKS];
+    let counts: Vec<usize> = modes.iter().map(|and| calls(and).len()).collect();
+    let mut killed = 0;
+    while killed < 200 {
+        let mode = chance.below(modes.len());
+        let when = *chance.pick(&["kill-before", "kill-after"]);
+        let fault = format!("{when}:*@{}", 1 + chance.below(counts[mode]));
+        let died = die_and_recover(&fault, modes[mode]);
+        // The number of calls differs a little from run to run, as threads do.
+        assert!(
+            died.killed || died.code == Some(0),
+            "VAST_TEST_SEED={} {fault} {}: {died:#?}",
+            chance.seed,
+            modes[mode]
+        );
+        killed += usize::from(died.killed);
     }
 }
 

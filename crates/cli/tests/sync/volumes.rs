@@ -1,46 +1,10 @@
 //! Real filesystems that are full, read-only, short of inodes, or lack what a Linux filesystem has.
 
 use std::fs;
-use std::path::{Path, PathBuf};
 
 use crate::command::{run, succeed, tool, vast_sync, workspace};
+use crate::mount::Mount;
 use crate::tree::{assert_alike, everything, names, names_but_locks};
-
-/// A filesystem mounted for as long as the value lives.
-struct Mount {
-    at: PathBuf,
-    /// The file that the filesystem is in.
-    _image: Option<tempfile::TempDir>,
-}
-
-impl Mount {
-    fn new(at: &Path, args: &[&str], image: Option<tempfile::TempDir>) -> Self {
-        fs::create_dir_all(at).unwrap();
-        tool("mount", args.iter().map(AsRef::as_ref).chain([at.as_os_str()]));
-        Self { at: at.to_owned(), _image: image }
-    }
-
-    fn tmpfs(at: &Path, options: &str) -> Self {
-        Self::new(at, &["-t", "tmpfs", "-o", options, "tmpfs"], None)
-    }
-
-    /// A small ext4 in a file.
-    fn ext4(at: &Path, megabytes: u64, block_bytes: u32) -> Self {
-        let root = tempfile::tempdir().unwrap();
-        let image = root.path().join("image");
-        fs::File::create(&image).unwrap().set_len(megabytes << 20).unwrap();
-        tool("mkfs.ext4", ["-q", "-m", "0", "-b", &block_bytes.to_string(), image.to_str().unwrap()]);
-        let mount = Self::new(at, &["-o", "loop", image.to_str().unwrap()], Some(root));
-        fs::remove_dir(mount.at.join("lost+found")).unwrap();
-        mount
-    }
-}
-
-impl Drop for Mount {
-    fn drop(&mut self) {
-        tool("umount", [&self.at]);
-    }
-}
 
 fn root() -> tempfile::TempDir {
     let root = tempfile::tempdir().unwrap();
@@ -113,16 +77,16 @@ fn enospc_from_a_real_disk_names_the_path_and_publishes_nothing() {
 fn a_read_only_volume_is_a_clear_error_unless_all_is_in_place() {
     let root = root();
     let mount = Mount::tmpfs(&root.path().join("workspace"), "size=1m");
-    tool("mount", ["-o", "remount,ro", mount.at.to_str().unwrap()]);
+    mount.remount("ro");
     let refused = run(&mut workspace(root.path()));
     assert_eq!(refused.code, Some(2));
     assert!(
         refused.stderr.contains("is read-only") && refused.stderr.contains("hint: mount the volume"),
         "{refused:?}"
     );
-    tool("mount", ["-o", "remount,rw", mount.at.to_str().unwrap()]);
+    mount.remount("rw");
     fs::create_dir(mount.at.join("app")).unwrap();
-    tool("mount", ["-o", "remount,ro", mount.at.to_str().unwrap()]);
+    mount.remount("ro");
     succeed(&mut workspace(root.path()));
 }
 
@@ -146,7 +110,7 @@ fn an_overlay_is_a_source_and_a_workspace_like_any_other() {
         fs::create_dir(directory).unwrap();
     }
     let options = format!("lowerdir={},upperdir={},workdir={}", lower.display(), upper.display(), work.display());
-    let mount = Mount::new(&root.path().join("merged"), &["-t", "overlay", "-o", &options, "overlay"], None);
+    let mount = Mount::new(&root.path().join("merged"), &["-t", "overlay", "-o", &options, "overlay"]);
     let mut command = vast_sync();
     command.arg("workspace").arg("--source").arg(&mount.at).arg("--workspace").arg(mount.at.join("ws"));
     // The workspace is an item of its source here, and left alone.
@@ -162,7 +126,7 @@ fn a_target_without_attributes_gets_the_rest_with_one_warning() {
     let app = root.path().join("internal/app");
     everything(&app);
     // ramfs has neither attributes nor numbers for its free space.
-    let mount = Mount::new(&root.path().join("workspace"), &["-t", "ramfs", "ramfs"], None);
+    let mount = Mount::new(&root.path().join("workspace"), &["-t", "ramfs", "ramfs"]);
     let run = succeed(workspace(root.path()).arg("--json"));
     let warnings = run.event("done")["warnings"].clone();
     assert_eq!(warnings.as_array().unwrap().len(), 1, "{warnings}");

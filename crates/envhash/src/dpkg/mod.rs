@@ -43,8 +43,9 @@ impl Database {
     pub(crate) fn read(root: &Root) -> Result<Self, Error> {
         let mut database = Self::default();
         let status = Path::new(STATUS);
-        let Some(text) = root.read_if_there(status)? else { return Ok(database) };
-        database.add_status(status, &text)?;
+        if let Some(text) = root.read_if_there(status)? {
+            database.add_status(status, &text)?;
+        }
         for update in updates(root)? {
             let text = root.read(&update).map_err(|error| Error::read(&update, error))?;
             database.add_update(&update, &text)?;
@@ -154,6 +155,13 @@ fn printed_name(stanza: &Stanza, native: &str) -> String {
     if stanza.coinstallable || !own { format!("{}:{architecture}", stanza.name) } else { stanza.name.clone() }
 }
 
+/// Whether the recipe finds a `dpkg` to ask: without one no package counts, whatever its database says.
+pub(crate) fn is_installed(root: &Root) -> bool {
+    const PATH: [&str; 6] = ["/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"];
+    PATH.iter()
+        .any(|directory| root.stat(&Path::new(directory).join("dpkg")).is_ok_and(|stat| stat.st_mode & 0o111 != 0))
+}
+
 /// Whether a package counts: libraries, development files, CUDA and `ROCm`.
 pub(crate) fn counts(package: &Package) -> bool {
     let line = package.line();
@@ -170,6 +178,10 @@ fn updates(root: &Root) -> Result<Vec<std::path::PathBuf>, Error> {
     };
     names.retain(|name| name.as_bytes().iter().all(u8::is_ascii_digit));
     names.sort_unstable();
+    if names.windows(2).any(|pair| pair[0].len() != pair[1].len()) {
+        let problem = "its files have names of several lengths, which dpkg refuses".to_owned();
+        return Err(Error::Dpkg { path: directory.to_path_buf(), line: 0, problem });
+    }
     Ok(names.into_iter().map(|name| directory.join(name)).collect())
 }
 

@@ -34,29 +34,63 @@ pub(crate) fn parse(text: &[u8]) -> Result<Vec<Stanza>, Malformed> {
         return Err(Malformed { line, problem: "the file ends in the middle of a line".into() });
     }
     let mut stanzas = Vec::new();
-    let mut current: Option<(usize, Stanza)> = None;
+    let mut current: Option<Reading> = None;
     for (index, line) in text.split(|byte| *byte == b'\n').enumerate() {
         let number = index + 1;
         if line.is_empty() {
             stanzas.extend(current.take().map(finish).transpose()?);
             continue;
         }
-        let (_, stanza) = current.get_or_insert_with(|| (number, Stanza::default()));
+        let malformed = |problem: String| Malformed { line: number, problem };
         if matches!(line[0], b' ' | b'\t') {
-            // A further line of a field; none of ours has any.
-            continue;
+            // A further line of a field, which none of ours may have.
+            match &current {
+                None => return Err(malformed("a line that continues nothing".into())),
+                Some(reading) if reading.last.is_some() => {
+                    return Err(malformed("a field with further lines that has to have one".into()));
+                }
+                Some(_) if line.trim_ascii().is_empty() => return Err(malformed("a line of blanks".into())),
+                Some(_) => continue,
+            }
         }
+        let reading = current.get_or_insert_with(|| Reading { line: number, ..Reading::default() });
         let colon = memchr::memchr(b':', line)
             .filter(|colon| *colon > 0)
-            .ok_or_else(|| Malformed { line: number, problem: "no field name followed by a colon".into() })?;
-        let (field, value) = (&line[..colon], &line[colon + 1..]);
-        read_field(stanza, field, value).map_err(|problem| Malformed { line: number, problem })?;
+            .ok_or_else(|| malformed("no field name followed by a colon".into()))?;
+        let (field, value) = (line[..colon].trim_ascii_end(), &line[colon + 1..]);
+        reading.read_field(field, value).map_err(malformed)?;
     }
     stanzas.extend(current.take().map(finish).transpose()?);
     Ok(stanzas)
 }
 
-fn finish((line, stanza): (usize, Stanza)) -> Result<Stanza, Malformed> {
+/// A stanza while it is read.
+#[derive(Default)]
+struct Reading {
+    /// Where it starts.
+    line: usize,
+    stanza: Stanza,
+    /// Which of the fields that matter it has had.
+    seen: Vec<Field>,
+    /// The field of the line before, if it matters.
+    last: Option<Field>,
+}
+
+/// The fields that decide the listing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Field {
+    Package,
+    Status,
+    Architecture,
+    MultiArch,
+    Version,
+}
+
+fn finish(Reading { line, stanza, .. }: Reading) -> Result<Stanza, Malformed> {
+    if stanza.coinstallable && stanza.architecture == "all" {
+        let problem = format!("`{}` is for all architectures and yet to be installed for several", stanza.name);
+        return Err(Malformed { line, problem });
+    }
     if stanza.name.is_empty() {
         return Err(Malformed { line, problem: "a stanza without `Package`".into() });
     }
@@ -66,23 +100,75 @@ fn finish((line, stanza): (usize, Stanza)) -> Result<Stanza, Malformed> {
     Ok(Stanza { line, ..stanza })
 }
 
-fn read_field(stanza: &mut Stanza, field: &[u8], value: &[u8]) -> Result<(), String> {
-    // Nine of ten lines belong to fields that do not matter here: no allocation for those.
-    if field.eq_ignore_ascii_case(b"Package") {
-        stanza.name = text(value)?.to_ascii_lowercase();
-    } else if field.eq_ignore_ascii_case(b"Architecture") {
-        text(value)?.clone_into(&mut stanza.architecture);
-    } else if field.eq_ignore_ascii_case(b"Multi-Arch") {
-        stanza.coinstallable = text(value)?.eq_ignore_ascii_case("same");
-    } else if field.eq_ignore_ascii_case(b"Version") {
-        stanza.version = printed_version(text(value)?)?;
-    } else if field.eq_ignore_ascii_case(b"Status") {
-        let words: Vec<_> = text(value)?.split_ascii_whitespace().collect();
-        let [want, _, status] = words[..] else { return Err("`Status` has not three words".into()) };
-        stanza.installed = want.eq_ignore_ascii_case("install") && status.eq_ignore_ascii_case("installed");
-        stanza.present = !status.eq_ignore_ascii_case("not-installed");
+impl Reading {
+    fn read_field(&mut self, name: &[u8], value: &[u8]) -> Result<(), String> {
+        self.last = None;
+        // Nine of ten lines belong to fields that do not matter here: no allocation for those.
+        let Some(field) = Field::named(name) else { return Ok(()) };
+        if self.seen.contains(&field) {
+            return Err(format!("a second `{}`", name.escape_ascii()));
+        }
+        self.seen.push(field);
+        self.last = Some(field);
+        let (stanza, value) = (&mut self.stanza, text(value)?);
+        match field {
+            Field::Package => stanza.name = package_name(value)?,
+            Field::Architecture => value.clone_into(&mut stanza.architecture),
+            Field::MultiArch => stanza.coinstallable = word(value, MULTI_ARCH, "Multi-Arch")? == "same",
+            Field::Version => stanza.version = printed_version(value)?,
+            Field::Status => {
+                let words: Vec<_> = value.split_ascii_whitespace().collect();
+                let [want, flag, status] = words[..] else { return Err("`Status` has not three words".into()) };
+                word(flag, FLAGS, "Status")?;
+                stanza.installed =
+                    word(want, WANTS, "Status")? == "install" && word(status, STATES, "Status")? == "installed";
+                stanza.present = !status.eq_ignore_ascii_case("not-installed");
+            }
+        }
+        Ok(())
     }
-    Ok(())
+}
+
+impl Field {
+    fn named(name: &[u8]) -> Option<Self> {
+        let fields = [
+            (&b"Package"[..], Self::Package),
+            (b"Status", Self::Status),
+            (b"Architecture", Self::Architecture),
+            (b"Multi-Arch", Self::MultiArch),
+            (b"Version", Self::Version),
+        ];
+        fields.into_iter().find(|(known, _)| name.eq_ignore_ascii_case(known)).map(|(_, field)| field)
+    }
+}
+
+const MULTI_ARCH: &[&str] = &["no", "same", "allowed", "foreign"];
+const WANTS: &[&str] = &["unknown", "install", "hold", "deinstall", "purge"];
+const FLAGS: &[&str] = &["ok", "reinstreq"];
+const STATES: &[&str] = &[
+    "not-installed",
+    "config-files",
+    "half-installed",
+    "unpacked",
+    "half-configured",
+    "triggers-awaited",
+    "triggers-pending",
+    "installed",
+];
+
+/// One of the words that dpkg knows in a field, in lower case.
+fn word(text: &str, known: &[&'static str], field: &str) -> Result<&'static str, String> {
+    let found = known.iter().find(|word| word.eq_ignore_ascii_case(text));
+    found.copied().ok_or_else(|| format!("`{field}` cannot be `{text}`"))
+}
+
+/// A name, in lower case, as dpkg keeps it.
+fn package_name(text: &str) -> Result<String, String> {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || "+-.".contains(c);
+    if !text.starts_with(|c: char| c.is_ascii_alphanumeric()) || !text.chars().all(allowed) {
+        return Err(format!("`{}` is no name of a package", text.escape_debug()));
+    }
+    Ok(text.to_ascii_lowercase())
 }
 
 fn text(value: &[u8]) -> Result<&str, String> {
@@ -91,9 +177,24 @@ fn text(value: &[u8]) -> Result<&str, String> {
 
 /// A version as dpkg prints it: the epoch is a number, left out where it is zero and nothing else holds a colon.
 fn printed_version(version: &str) -> Result<String, String> {
-    let Some((epoch, rest)) = version.split_once(':') else { return Ok(version.to_owned()) };
-    let epoch: u32 =
-        epoch.trim_start_matches('+').parse().map_err(|_| format!("`{version}` has no number for an epoch"))?;
+    let wrong = |problem: &str| Err(format!("the version `{}` {problem}", version.escape_debug()));
+    if version.contains(|c: char| c.is_ascii_whitespace()) {
+        return wrong("has blanks");
+    }
+    let (epoch, rest) = version.split_once(':').map_or((None, version), |(epoch, rest)| (Some(epoch), rest));
+    let upstream = match rest.rsplit_once('-') {
+        Some((_, "")) => return wrong("ends without its revision"),
+        Some((upstream, _)) => upstream,
+        None => rest,
+    };
+    if upstream.is_empty() && !version.is_empty() {
+        return wrong("has nothing but an epoch or a revision");
+    }
+    let Some(epoch) = epoch else { return Ok(version.to_owned()) };
+    let Ok(epoch) = epoch.trim_start_matches('+').parse::<i32>() else { return wrong("has no number for an epoch") };
+    if epoch < 0 {
+        return wrong("has a negative epoch");
+    }
     Ok(if epoch == 0 && !rest.contains(':') { rest.to_owned() } else { format!("{epoch}:{rest}") })
 }
 
@@ -136,7 +237,7 @@ mod tests {
 
         #[test]
         fn stanzas_survive_any_order_of_fields_and_any_other_field(
-            name in "[a-z][a-z0-9+.-]{1,20}", version in "[0-9][0-9a-z.+~]{0,10}", rotation in 0usize..6, continuation in "[ -~]{0,30}",
+            name in "[a-z][a-z0-9+.-]{1,20}", version in "[0-9][0-9a-z.+~]{0,10}", rotation in 0usize..6, continuation in "[!-~][ -~]{0,30}",
         ) {
             let mut fields = [
                 format!("Package: {name}"), format!("VERSION:  {version} "), "Status: install ok installed".to_owned(),

@@ -28,6 +28,7 @@ pub(super) struct Archive {
 struct Member {
     name: String,
     method: u16,
+    checksum: u32,
     packed_bytes: u32,
     header_offset: u64,
 }
@@ -49,6 +50,9 @@ impl Archive {
         };
         let damaged = |problem: &str| Error::Archive { path: path.clone(), problem: problem.to_owned() };
         let (size, offset) = (u32_at(&tail, at + 12), u32_at(&tail, at + 16));
+        if u16_at(&tail, at + 10) == u16::MAX || offset == u32::MAX {
+            return Err(damaged("it is of the kind for over 65,534 members or 4 GiB, which is not read"));
+        }
         if size > DIRECTORY_LIMIT {
             return Err(damaged("its list of members is too large"));
         }
@@ -90,15 +94,18 @@ impl Archive {
         }
         let mut packed = vec![0; usize::try_from(member.packed_bytes).ok()?];
         self.file.read_exact_at(&mut packed, member.header_offset + 30 + names).ok()?;
-        match member.method {
-            0 => Some(packed),
+        let text = match member.method {
+            0 => packed,
             8 => {
                 let mut text = Vec::new();
                 flate2::read::DeflateDecoder::new(&*packed).take(MEMBER_LIMIT).read_to_end(&mut text).ok()?;
-                Some(text)
+                text
             }
-            _ => None,
-        }
+            _ => return None,
+        };
+        let mut checksum = flate2::Crc::new();
+        checksum.update(&text);
+        (checksum.sum() == member.checksum).then_some(text)
     }
 }
 
@@ -113,6 +120,7 @@ fn members(mut directory: &[u8], shift: u64) -> Option<Vec<Member>> {
         members.push(Member {
             name: String::from_utf8_lossy(name).into_owned(),
             method: u16_at(directory, 10),
+            checksum: u32_at(directory, 16),
             packed_bytes: u32_at(directory, 20),
             header_offset: u64::from(u32_at(directory, 42)) + shift,
         });

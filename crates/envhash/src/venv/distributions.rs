@@ -114,8 +114,9 @@ fn read_directory(root: &Root, path: &Path) -> Result<Fields, Error> {
 
 /// The fields of a metadata directory in an archive.
 fn read_member(archive: &Archive, file: &Path, child: &str) -> Result<Fields, Error> {
-    for name in FILES {
-        let member = if name.is_empty() { child.to_owned() } else { format!("{child}/{name}") };
+    // A file member in the place of such a directory has no text for Python.
+    for name in FILES.iter().filter(|name| !name.is_empty()) {
+        let member = format!("{child}/{name}");
         let Some(bytes) = archive.member(&member)? else { continue };
         if !bytes.is_empty() {
             return read_text(&file.join(member), &bytes);

@@ -45,6 +45,7 @@ pub(crate) fn pth(bytes: &[u8]) {
             match line {
                 Line::Path(path) => assert!(!path.is_empty() && !path.contains(['\n', '\r']) && !path.starts_with('#')),
                 Line::SiteDirectory(path) | Line::Entry(path) => assert!(text.contains(&path)),
+                Line::Module { name, code } => assert!(code.contains(&name) && text.contains(&code)),
                 Line::Uncertain(code) => assert!(code.starts_with("import") && text.contains(&code)),
             }
         }

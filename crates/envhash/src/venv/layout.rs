@@ -37,13 +37,25 @@ impl Layout {
     /// # Errors
     /// [`Error::Interpreter`] where no standard library is found: such an interpreter does not start.
     pub(super) fn find(root: &Root, program: &Program, (major, minor): (u8, u8)) -> Result<Self, Error> {
+        for program in [&program.called, &program.real] {
+            let mut isolated = program.clone().into_os_string();
+            isolated.push("._pth");
+            if minor > 10 && root.exists(Path::new(&isolated)) {
+                return Err(Error::interpreter(program, "a `._pth` file beside it replaces its search path"));
+            }
+        }
         let venv = read_config(root, &program.called)?;
         let thread = if program.free_threaded { "t" } else { "" };
         let python = format!("python{major}.{minor}{thread}");
-        let home = venv.as_ref().and_then(|(_, config)| config.home.as_deref()).map(Path::new);
-        let starts = home.into_iter().chain(program.real.parent());
+        let home = if minor > 10 {
+            venv.as_ref().and_then(|(_, config)| config.home.clone())
+        } else {
+            // Before 3.11 links are resolved first: only a program that was copied into its environment finds the file.
+            config_text(root, &program.real)?.and_then(|(_, text)| pyvenv::old_home(&text))
+        };
+        let starts = home.as_deref().map(Path::new).or_else(|| program.real.parent());
         let installation = |prefix: &Path| Some((prefix.to_path_buf(), platform_lib(root, prefix, &python)?));
-        let found = starts.flat_map(upwards).find_map(installation).or_else(|| {
+        let found = starts.into_iter().flat_map(upwards).find_map(installation).or_else(|| {
             // A program that was copied out of its installation goes back to the prefix that was compiled in.
             let mut built_in: Vec<_> =
                 absolute_constants(root, program).iter().filter_map(|path| installation(path)).collect();
@@ -78,13 +90,18 @@ fn absolute_constants(root: &Root, program: &Program) -> Vec<PathBuf> {
 
 /// The `pyvenv.cfg` beside the program or one directory up, and the prefix it makes.
 fn read_config(root: &Root, called: &Path) -> Result<Option<(PathBuf, Config)>, Error> {
-    let Some(bin) = called.parent() else { return Ok(None) };
+    Ok(config_text(root, called)?.map(|(prefix, text)| (prefix, pyvenv::parse(&text))))
+}
+
+/// The text of that file.
+fn config_text(root: &Root, program: &Path) -> Result<Option<(PathBuf, String)>, Error> {
+    let Some(bin) = program.parent() else { return Ok(None) };
     let Some(prefix) = bin.parent() else { return Ok(None) };
     for directory in [bin, prefix] {
         let path = directory.join("pyvenv.cfg");
         let Some(bytes) = root.read_if_there(&path)? else { continue };
-        let text = std::str::from_utf8(&bytes).map_err(|error| Error::not_utf8(&path, error))?;
-        return Ok(Some((prefix.to_path_buf(), pyvenv::parse(text))));
+        let text = String::from_utf8(bytes).map_err(|error| Error::not_utf8(&path, error.utf8_error()))?;
+        return Ok(Some((prefix.to_path_buf(), text)));
     }
     Ok(None)
 }

@@ -67,9 +67,10 @@ fn directories(root: &Root) -> Result<Vec<OsString>, Error> {
 }
 
 fn read(context: Context<'_>, name: &OsString, notes: &mut Vec<String>) -> Result<Venv, Error> {
-    let shown = name.to_string_lossy().into_owned();
+    // Two names that are no text stay two.
+    let shown = name.to_str().map_or_else(|| name.as_bytes().escape_ascii().to_string(), str::to_owned);
     let called = Path::new(ENVIRONMENTS).join(name).join("bin/python");
-    if !is_executable(context.root, &called)? {
+    if !is_executable(context, &called)? {
         return Ok(Venv::new(shown, None, Vec::new()));
     }
     let found = match examine(context, &called) {
@@ -128,11 +129,22 @@ fn asked(root: &Root, called: &Path) -> Result<Found, Error> {
     Ok(Found { real, statement, library, path, uncertain: Vec::new() })
 }
 
-/// The shell's `[ -x bin/python ]` for root, and a file: links are followed, one execute bit suffices.
-fn is_executable(root: &Root, path: &Path) -> Result<bool, Error> {
+/// The shell's `[ -f bin/python ] && [ -x bin/python ]`, links followed: on the running system for whoever asks, else for
+/// root, for whom one execute bit suffices.
+fn is_executable(Context { root, live, .. }: Context<'_>, path: &Path) -> Result<bool, Error> {
     match root.stat(path) {
-        Ok(stat) => Ok(rustix::fs::FileType::from_raw_mode(stat.st_mode) == rustix::fs::FileType::RegularFile
-            && stat.st_mode & 0o111 != 0),
+        Ok(stat) => {
+            let is_file = rustix::fs::FileType::from_raw_mode(stat.st_mode) == rustix::fs::FileType::RegularFile;
+            let mine = || {
+                !live
+                    || rustix::fs::access(
+                        root.dir().join(path.strip_prefix("/").unwrap_or(path)),
+                        rustix::fs::Access::EXEC_OK,
+                    )
+                    .is_ok()
+            };
+            Ok(is_file && stat.st_mode & 0o111 != 0 && mine())
+        }
         Err(error) if is_absent(&error) || error.raw_os_error() == Some(rustix::io::Errno::LOOP.raw_os_error()) => {
             Ok(false)
         }

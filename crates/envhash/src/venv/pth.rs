@@ -1,10 +1,11 @@
 //! Path configuration files: what each line of a `.pth` file does to the search path.
 //!
-//! A line names a directory, or is Python code (`import …`) that `site` runs. Code cannot be decided offline in general, but
-//! what installers write falls into three kinds: it leaves the path alone (editable-install finders, `_virtualenv`,
-//! `distutils-precedence.pth`, namespace packages), it adds a literal directory, or it only reorders the path.
-//! What is none of these, and speaks of the path, is reported as uncertain.
+//! A line names a directory, or is Python code (`import …`) that `site` runs. Code cannot be decided offline in general: it
+//! may add paths in ways that its text does not show, and where it fails, the rest of the file does not count. What
+//! installers write is known to the letter, and leaves the path alone, adds a literal directory, or reorders the path.
+//! Everything else is uncertain.
 
+use super::pyvenv::is_blank;
 use super::site::Rules;
 
 /// What one line does.
@@ -16,15 +17,28 @@ pub(super) enum Line {
     SiteDirectory(String),
     /// `sys.path.append(…)` or `.insert(…)`: adds a path as it is.
     Entry(String),
-    /// Code that speaks of the search path in a way not understood here.
+    /// Leaves the path alone, provided that this module lies in the site directory. Else it is uncertain.
+    Module {
+        /// The module's name.
+        name: String,
+        /// The line.
+        code: String,
+    },
+    /// Code of which it is not known what it does.
     Uncertain(String),
 }
 
-/// What `easy-install.pth` holds around its entries: they are moved to the front of the path, none is added.
+/// Code that setuptools writes around the entries of `easy-install.pth`: they are moved to the front of the path.
 const REORDERING: [&str; 2] = [
     "import sys; sys.__plen = len(sys.path)",
     "import sys; new=sys.path[sys.__plen:]; del sys.path[sys.__plen:]; p=getattr(sys,'__egginsert',0); sys.path[p:p]=new; sys.__egginsert = p+len(new)",
 ];
+
+/// What setuptools' `distutils-precedence.pth` holds.
+const DISTUTILS: &str = "import os; var = 'SETUPTOOLS_USE_DISTUTILS'; enabled = os.environ.get(var, 'local') == 'local'; enabled and __import__('_distutils_hack')";
+
+/// How setuptools declares a namespace package (`…-nspkg.pth`): a module is made, the search path stays.
+const NAMESPACE: &str = "import sys, types, os;has_mfs = sys.version_info > (3, 5);p = os.path.join(sys._getframe(1).f_locals['sitedir'], *(";
 
 /// Reads the text of a `.pth` file.
 pub(super) fn parse(text: &str, rules: Rules) -> Vec<Line> {
@@ -36,8 +50,7 @@ pub(super) fn parse(text: &str, rules: Rules) -> Vec<Line> {
     };
     let mut lines = Vec::new();
     for line in text.split(ends) {
-        // Python's `str.strip` also takes the four ASCII separators for blanks.
-        let end = line.trim_end_matches(|c: char| c.is_whitespace() || ('\x1c'..='\x1f').contains(&c));
+        let end = line.trim_end_matches(is_blank);
         if line.starts_with('#') || end.is_empty() {
             continue;
         }
@@ -51,30 +64,72 @@ pub(super) fn parse(text: &str, rules: Rules) -> Vec<Line> {
 }
 
 fn code(line: &str) -> Vec<Line> {
-    if REORDERING.contains(&line) || !["sys.path", "addsitedir", "addpackage"].iter().any(|word| line.contains(word)) {
+    if REORDERING.contains(&line) || (line.starts_with(NAMESPACE) && line.contains("sys.modules.setdefault(")) {
         return Vec::new();
     }
-    let statements = line.split(';').map(str::trim).filter(|statement| !statement.is_empty());
-    let understood: Option<Vec<Vec<Line>>> = statements.map(statement).collect();
-    understood.map_or_else(|| vec![Line::Uncertain(line.to_owned())], |lines| lines.concat())
+    if let Some(name) = module(line) {
+        return vec![Line::Module { name, code: line.to_owned() }];
+    }
+    literals(line).unwrap_or_else(|| vec![Line::Uncertain(line.to_owned())])
 }
 
-/// The effects of one statement; `None` for a statement that is not understood.
-fn statement(text: &str) -> Option<Vec<Line>> {
-    if let Some(modules) = text.strip_prefix("import") {
-        let known = |module: &str| matches!(module.trim(), "sys" | "site" | "os" | "os.path");
-        return (modules.starts_with([' ', '\t']) && modules.split(',').all(known)).then(Vec::new);
+/// The module of a line that is known to leave the path alone once that module is imported: the finder of an editable
+/// install, virtualenv's patch, setuptools' distutils.
+fn module(line: &str) -> Option<String> {
+    if line.trim_end_matches([';', ' ']) == DISTUTILS {
+        return Some("_distutils_hack".into());
     }
+    if line == "import _virtualenv" {
+        return Some("_virtualenv".into());
+    }
+    let (import, install) = line.strip_prefix("import ")?.split_once("; ")?;
+    let identifier = import.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
+    let finder = import.starts_with("__editable___") && import.ends_with("_finder");
+    (identifier && finder && install.strip_suffix(".install()") == Some(import)).then(|| import.to_owned())
+}
+
+/// A line that imports modules of the standard library and then only adds literal paths.
+fn literals(line: &str) -> Option<Vec<Line>> {
+    let mut imported: Vec<&str> = Vec::new();
+    let mut lines = Vec::new();
+    let mut statements: Vec<&str> = line.split(';').map(str::trim).collect();
+    if statements.last() == Some(&"") {
+        statements.pop();
+    }
+    for text in statements {
+        if let Some(modules) = text.strip_prefix("import").filter(|rest| rest.starts_with([' ', '\t'])) {
+            for module in modules.split(',').map(str::trim) {
+                if !matches!(module, "sys" | "site" | "os") {
+                    return None;
+                }
+                imported.push(module);
+            }
+            continue;
+        }
+        let (line, module) = statement(text)?;
+        if !imported.contains(&module) {
+            return None;
+        }
+        lines.push(line);
+    }
+    Some(lines)
+}
+
+/// The effect of one statement and the module that it needs; `None` for a statement that is not understood.
+fn statement(text: &str) -> Option<(Line, &'static str)> {
     let call = |name: &str| text.strip_prefix(name)?.trim_start().strip_prefix('(')?.strip_suffix(')').map(str::trim);
     if let Some(arguments) = call("site.addsitedir") {
-        return Some(vec![Line::SiteDirectory(literal(arguments)?)]);
+        return Some((Line::SiteDirectory(literal(arguments)?), "site"));
     }
     if let Some(arguments) = call("sys.path.append") {
-        return Some(vec![Line::Entry(literal(arguments)?)]);
+        return Some((Line::Entry(literal(arguments)?), "sys"));
     }
     let (position, path) = call("sys.path.insert")?.split_once(',')?;
-    position.trim().parse::<i64>().ok()?;
-    Some(vec![Line::Entry(literal(path.trim())?)])
+    let digits = position.trim();
+    // `01` is no number in Python.
+    let plain = digits == "0" || (!digits.is_empty() && !digits.starts_with('0'));
+    let number = plain && digits.len() < 10 && digits.bytes().all(|byte| byte.is_ascii_digit());
+    Some((Line::Entry(literal(path.trim()).filter(|_| number)?), "sys"))
 }
 
 /// The value of a plain string literal without escapes.
@@ -82,7 +137,7 @@ fn literal(text: &str) -> Option<String> {
     let text = text.strip_prefix(['r', 'u']).unwrap_or(text);
     let quote = text.chars().next().filter(|c| matches!(c, '\'' | '"'))?;
     let inner = text.strip_prefix(quote)?.strip_suffix(quote)?;
-    (!inner.contains([quote, '\\'])).then(|| inner.to_owned())
+    (!inner.contains([quote, '\\', '\0'])).then(|| inner.to_owned())
 }
 
 #[cfg(test)]
@@ -117,15 +172,33 @@ mod tests {
     #[test]
     fn code_that_leaves_the_path_alone_does_nothing() {
         let harmless = [
-            "import _virtualenv",
-            "import __editable___demo_1_0_finder; __editable___demo_1_0_finder.install()",
-            "import os; var = 'SETUPTOOLS_USE_DISTUTILS'; enabled = os.environ.get(var, 'local') == 'local'; enabled and __import__('_distutils_hack'); ",
-            "import sys, types, os;has_mfs = sys.version_info > (3, 5);p = os.path.join(sys._getframe(1).f_locals['sitedir'], *('google',))",
+            "import sys, types, os;has_mfs = sys.version_info > (3, 5);p = os.path.join(sys._getframe(1).f_locals['sitedir'], *('google',));importlib = has_mfs and __import__('importlib.util');m = has_mfs and sys.modules.setdefault('google', importlib.util.module_from_spec(x))",
+            "import os",
+            "import sys, site;",
             REORDERING[0],
             REORDERING[1],
         ];
         for line in harmless {
             assert_eq!(parse(line, Rules::default()), [], "{line}");
+        }
+    }
+
+    #[test]
+    fn code_of_installers_needs_the_module_that_they_installed() {
+        let table = [
+            ("import _virtualenv", "_virtualenv"),
+            (
+                "import __editable___demo_1_0_finder; __editable___demo_1_0_finder.install()",
+                "__editable___demo_1_0_finder",
+            ),
+            (
+                "import os; var = 'SETUPTOOLS_USE_DISTUTILS'; enabled = os.environ.get(var, 'local') == 'local'; enabled and __import__('_distutils_hack'); ",
+                "_distutils_hack",
+            ),
+        ];
+        for (line, name) in table {
+            let code = line.trim_end().to_owned();
+            assert_eq!(parse(line, Rules::default()), [Line::Module { name: name.into(), code }], "{line}");
         }
     }
 
@@ -147,6 +220,14 @@ mod tests {
             "import sys; sys.path.append('\\x2f')",
             "import mine; sys.path.append('/a')",
             "import site; site.addsitedir('/a') if 1 else 0",
+            "import _no_such_module",
+            "import sys as s; s.path.append('/a')",
+            "import os.path; sys.path.append('/a')",
+            "import os; sys.path.append('/a')",
+            "import sys;; sys.path.append('/a')",
+            "import sys; sys.path.insert(01, '/a')",
+            "import sys; 1/0",
+            "import __editable___a_finder; __editable___b_finder.install()",
         ] {
             assert_eq!(parse(line, Rules::default()), [Line::Uncertain(line.into())]);
         }

@@ -16,111 +16,156 @@ use super::paths::absolute;
 use super::pth::{self, Line};
 use super::site;
 
-/// How deep `.pth` files may add site directories whose `.pth` files add others.
-const NESTING_LIMIT: usize = 16;
+/// How deep `.pth` files may add site directories whose `.pth` files add others. Python gives up somewhere below two hundred.
+const NESTING_LIMIT: usize = 64;
+
+/// Debian's `sitecustomize.py`, without blanks and comments: it installs a handler of crashes.
+const CRASH_HANDLER: &str = "try:importapport_python_hookexceptImportError:passelse:apport_python_hook.install()";
 
 /// The entries of the search path, and what could not be decided.
 #[derive(Debug, Default)]
 pub(super) struct SearchPath {
     /// Absolute paths; the empty path stands for the working directory.
     pub(super) entries: Vec<PathBuf>,
-    /// Lines of `.pth` files that may add more.
+    /// Code that may add more.
     pub(super) uncertain: Vec<String>,
-    /// The entries' texts: `Path` takes `//a` and `/a` for equal, Python does not.
-    known: BTreeSet<OsString>,
 }
+
+/// The entries that `site` knows to be on the path, by their texts: `Path` takes `//a` and `/a` for equal, Python does not.
+type Known = BTreeSet<OsString>;
 
 /// Computes the search path of a layout. `home` is the home directory of who runs the interpreter.
 pub(super) fn compute(root: &Root, layout: &Layout, home: Option<&Path>) -> Result<SearchPath, Error> {
-    let mut path = SearchPath::default();
+    let mut walk = Walk { root, layout, path: SearchPath::default() };
+    let mut known = Known::new();
     // `-c` puts the working directory first, under no name that `site` knows.
-    path.entries.push(PathBuf::new());
+    walk.path.entries.push(PathBuf::new());
     let zip = layout.names.python.trim_end_matches('t').replace('.', "") + ".zip";
-    path.add(layout.base.join(layout.names.platform_lib).join(zip));
-    path.add(layout.library.clone());
-    path.add(layout.library.join("lib-dynload"));
+    walk.add(layout.base.join(layout.names.platform_lib).join(zip), &mut known);
+    walk.add(layout.library.clone(), &mut known);
+    walk.add(layout.library.join("lib-dynload"), &mut known);
 
     let site_directories =
         |prefixes: &[&Path]| site::directories(layout.rules, &layout.names, prefixes, layout.venv.is_some());
     if layout.venv.is_some() {
-        path.add_all(root, layout, site_directories(&[&layout.prefix]))?;
+        walk.add_all(site_directories(&[&layout.prefix]), &mut known)?;
     }
     // `site.main` goes on as if nothing had happened, so that code in the `.pth` files of an environment runs twice.
     let mut prefixes: Vec<&Path> = vec![&layout.prefix];
-    if layout.venv.as_ref().is_none_or(|config| config.system_site) {
+    let has_user_site = layout.venv.as_ref().is_none_or(|config| config.system_site);
+    if has_user_site {
         let user = home.map(|home| home.join(".local/lib").join(&layout.names.python).join("site-packages"));
-        path.add_all(root, layout, user.into_iter().collect())?;
+        walk.add_all(user.into_iter().collect(), &mut known)?;
         prefixes.push(&layout.base);
         if layout.rules.fedora {
             prefixes.push(Path::new("/usr/local"));
         }
     }
-    path.add_all(root, layout, site_directories(&prefixes))?;
-    Ok(path)
+    walk.add_all(site_directories(&prefixes), &mut known)?;
+    walk.customize("sitecustomize")?;
+    if has_user_site {
+        walk.customize("usercustomize")?;
+    }
+    Ok(walk.path)
 }
 
-impl SearchPath {
-    fn add(&mut self, entry: PathBuf) {
-        if self.known.insert(entry.clone().into_os_string()) {
-            self.entries.push(entry);
+/// What `site` does, step by step.
+struct Walk<'a> {
+    root: &'a Root,
+    layout: &'a Layout,
+    path: SearchPath,
+}
+
+impl Walk<'_> {
+    fn add(&mut self, entry: PathBuf, known: &mut Known) {
+        if known.insert(entry.clone().into_os_string()) {
+            self.path.entries.push(entry);
         }
     }
 
-    fn add_all(&mut self, root: &Root, layout: &Layout, directories: Vec<PathBuf>) -> Result<(), Error> {
+    fn add_all(&mut self, directories: Vec<PathBuf>, known: &mut Known) -> Result<(), Error> {
         for directory in directories {
-            if root.is_dir(&directory) {
-                self.add_site(root, layout, &absolute(&directory, ""), 0)?;
+            if self.root.is_dir(&directory) {
+                self.add_site(&absolute(&directory, ""), 0, known)?;
             }
         }
         Ok(())
     }
 
     /// `site.addsitedir`.
-    fn add_site(&mut self, root: &Root, layout: &Layout, directory: &Path, depth: usize) -> Result<(), Error> {
-        self.add(directory.to_path_buf());
-        let mut names = match root.list(directory) {
+    fn add_site(&mut self, directory: &Path, depth: usize, known: &mut Known) -> Result<(), Error> {
+        self.add(directory.to_path_buf(), known);
+        let mut names = match self.root.list(directory) {
             Ok(names) => names,
             Err(error) if is_absent(&error) => return Ok(()),
             Err(error) => return Err(Error::read(directory, error)),
         };
         names.retain(|name| {
             let name = name.as_bytes();
-            name.ends_with(b".pth") && !(layout.rules.skips_hidden && name.starts_with(b"."))
+            name.ends_with(b".pth") && !(self.layout.rules.skips_hidden && name.starts_with(b"."))
         });
         names.sort_unstable();
         for name in names {
-            self.add_pth(root, layout, directory, &directory.join(name), depth)?;
+            self.add_pth(directory, &directory.join(name), depth, known)?;
         }
         Ok(())
     }
 
     /// `site.addpackage`.
-    fn add_pth(
-        &mut self,
-        root: &Root,
-        layout: &Layout,
-        directory: &Path,
-        file: &Path,
-        depth: usize,
-    ) -> Result<(), Error> {
-        let Some(bytes) = root.read_if_there(file)? else { return Ok(()) };
+    fn add_pth(&mut self, directory: &Path, file: &Path, depth: usize, known: &mut Known) -> Result<(), Error> {
+        let Some(bytes) = self.root.read_if_there(file)? else { return Ok(()) };
         let text = std::str::from_utf8(&bytes).map_err(|error| Error::not_utf8(file, error))?;
-        for line in pth::parse(text, layout.rules) {
+        for line in pth::parse(text, self.layout.rules) {
             match line {
                 Line::Path(entry) => {
                     let entry = absolute(directory, &entry);
-                    if root.exists(&entry) {
-                        self.add(entry);
+                    if self.root.exists(&entry) {
+                        self.add(entry, known);
                     }
                 }
                 Line::SiteDirectory(entry) if depth < NESTING_LIMIT => {
-                    self.add_site(root, layout, &absolute(Path::new("/"), &entry), depth + 1)?;
+                    // Code calls it without what its caller knows: it asks the path itself, and tells nobody.
+                    let mut known = self.existing();
+                    self.add_site(&absolute(Path::new("/"), &entry), depth + 1, &mut known)?;
                 }
-                Line::SiteDirectory(_) => {}
                 // Nobody asks whether the path has it already.
-                Line::Entry(entry) => self.entries.push(PathBuf::from(entry)),
-                Line::Uncertain(code) => self.uncertain.push(format!("`{}`: {code}", file.display())),
+                Line::Entry(entry) => self.path.entries.push(PathBuf::from(entry)),
+                Line::Module { name, .. } if self.has_module(directory, &name) => {}
+                Line::SiteDirectory(code) | Line::Module { code, .. } | Line::Uncertain(code) => {
+                    self.path.uncertain.push(format!("`{}`: {code}", file.display()));
+                }
             }
+        }
+        Ok(())
+    }
+
+    /// `site._init_pathinfo`: the entries that exist, by their normal names.
+    fn existing(&self) -> Known {
+        let entries = self.path.entries.iter().filter(|entry| !entry.as_os_str().is_empty());
+        let there = entries.filter(|entry| self.root.exists(entry)).filter_map(|entry| entry.to_str());
+        there.map(|entry| absolute(Path::new("/"), entry).into_os_string()).collect()
+    }
+
+    fn has_module(&self, directory: &Path, name: &str) -> bool {
+        self.module(directory, name).is_some()
+    }
+
+    /// The file of a module or package in a directory.
+    fn module(&self, directory: &Path, name: &str) -> Option<PathBuf> {
+        let files = [directory.join(name).join("__init__.py"), directory.join(format!("{name}.py"))];
+        files.into_iter().find(|file| self.root.is_file(file))
+    }
+
+    /// A module that `site` imports in the end, and that may do anything.
+    fn customize(&mut self, name: &str) -> Result<(), Error> {
+        let found = self.path.entries.iter().find_map(|entry| self.module(&Path::new("/").join(entry), name));
+        let Some(file) = found else { return Ok(()) };
+        let text = self.root.read_if_there(&file)?.unwrap_or_default();
+        let text = String::from_utf8_lossy(&text);
+        let code = text.lines().filter(|line| !line.trim_start().starts_with('#'));
+        let code: String = code.flat_map(str::split_whitespace).collect();
+        if !code.is_empty() && code != CRASH_HANDLER {
+            self.path.uncertain.push(format!("`{}`", file.display()));
         }
         Ok(())
     }

@@ -3,10 +3,11 @@
 //! From Python 3.11 on the program exports it (`Py_Version`), and nothing else is asked. Older programs keep it in no place
 //! that can be read for certain, so several witnesses are heard, and have to agree: the package database for a
 //! distribution's Python, conda's records, the installed `patchlevel.h`, a version among the program's string
-//! constants; where there is none of these, the name of the installation's directory (uv and pyenv give it the full version). `pyvenv.cfg` is not asked: it is written once and
-//! stale after an upgrade.
+//! constants. The records of an installation speak of its own program: of one that lies elsewhere only if it is the same
+//! to the byte. `pyvenv.cfg` is not asked: it is written once and stale after an upgrade.
 
 use std::fmt;
+use std::io::Read as _;
 use std::path::Path;
 
 use crate::dpkg::Database;
@@ -73,10 +74,11 @@ pub(super) fn settle(root: &Root, database: &Database, program: &Program, prefix
         return Err("neither the program nor its name tells a version".into());
     };
     let of_release = |statement: &Statement| (statement.version.major, statement.version.minor) == release;
+    let own = is_of(root, program, prefix, release);
     let strong: Vec<_> = [
         by_package(database, program, release),
-        by_conda(root, prefix),
-        by_header(root, prefix, release),
+        own.then(|| by_conda(root, prefix)).flatten(),
+        own.then(|| by_header(root, prefix, release)).flatten(),
         by_constants(root, program, release),
     ]
     .into_iter()
@@ -90,8 +92,38 @@ pub(super) fn settle(root: &Root, database: &Database, program: &Program, prefix
     strong
         .into_iter()
         .next()
-        .or_else(|| by_directory(prefix).filter(of_release))
         .ok_or_else(|| format!("nothing in its installation below `{}` states its full version", prefix.display()))
+}
+
+/// Whether the code that runs is that of the installation at `prefix`.
+fn is_of(root: &Root, program: &Program, prefix: &Path, (major, minor): (u8, u8)) -> bool {
+    let code = program.library.as_ref().unwrap_or(&program.real);
+    let prefix = root.canonical(prefix).unwrap_or_else(|_| prefix.to_path_buf());
+    // A library is where its installation has it; a program may be a copy.
+    if code.starts_with(&prefix) && !root.exists(&program.real.with_file_name("../pyvenv.cfg")) {
+        return true;
+    }
+    let installed = prefix.join(format!("bin/python{major}.{minor}"));
+    program.library.is_none() && same_content(root, code, &installed).unwrap_or(false)
+}
+
+/// Compares two files without holding either.
+fn same_content(root: &Root, one: &Path, other: &Path) -> std::io::Result<bool> {
+    let ((mut one, size), (mut other, other_size)) = (root.open_regular(one)?, root.open_regular(other)?);
+    if size != other_size {
+        return Ok(false);
+    }
+    let (mut ours, mut theirs) = ([0; 16 * 1024], [0; 16 * 1024]);
+    loop {
+        let read = one.read(&mut ours)?;
+        if read == 0 {
+            return Ok(true);
+        }
+        other.read_exact(&mut theirs[..read])?;
+        if ours[..read] != theirs[..read] {
+            return Ok(false);
+        }
+    }
 }
 
 /// Debian's package of the interpreter, where the program is the one that the package installs.
@@ -109,7 +141,10 @@ fn by_conda(root: &Root, prefix: &Path) -> Option<Statement> {
         let version = name.strip_prefix("python-").and_then(|rest| rest.strip_suffix(".json"));
         version.is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()))
     };
-    let name = root.list(&directory).ok()?.into_iter().filter_map(|name| name.into_string().ok()).find(is_record)?;
+    // After an upgrade that was cut off there may be two: then neither is a witness.
+    let mut names =
+        root.list(&directory).ok()?.into_iter().filter_map(|name| name.into_string().ok()).filter(is_record);
+    let name = names.next().filter(|_| names.next().is_none())?;
     let path = directory.join(name);
     let record: serde_json::Value = serde_json::from_slice(&root.read(&path).ok()?).ok()?;
     Some(Statement { version: Version::parse(record.get("version")?.as_str()?)?, by: format!("`{}`", path.display()) })
@@ -146,16 +181,6 @@ fn by_constants(root: &Root, program: &Program, (major, minor): (u8, u8)) -> Opt
     }
 }
 
-/// A directory named after the version: `cpython-3.10.13-linux-x86_64-gnu` (uv), `3.10.13` (pyenv).
-fn by_directory(prefix: &Path) -> Option<Statement> {
-    let read = |name: &str| {
-        let version = name.strip_prefix("cpython-").map_or(name, |rest| rest.split('-').next().unwrap_or(rest));
-        Version::parse(version)
-    };
-    let version = prefix.iter().rev().find_map(|name| read(name.to_str()?))?;
-    Some(Statement { version, by: format!("the directory name `{}`", prefix.display()) })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -179,19 +204,5 @@ mod tests {
         }
         assert_eq!(Version::from_hex(0x030c_01f0), version(3, 12, 1));
         assert_eq!(Version::from_hex(0x0001_030c_01f0), None);
-    }
-
-    #[test]
-    fn directory_names_of_uv_and_pyenv_tell_the_version() {
-        let table = [
-            ("/root/.local/share/uv/python/cpython-3.10.13-linux-x86_64-gnu", Some("3.10.13")),
-            ("/root/.pyenv/versions/3.10.13", Some("3.10.13")),
-            ("/opt/python/cp310", None),
-            ("/usr", None),
-        ];
-        for (path, expected) in table {
-            let found = by_directory(Path::new(path)).map(|statement| statement.version.to_string());
-            assert_eq!(found.as_deref(), expected, "{path}");
-        }
     }
 }

@@ -1,6 +1,6 @@
 //! `RUN … env-hash > /.env_hash` without running it: the hash is computed from the layers.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
@@ -11,7 +11,7 @@ use super::stack::{Stack, blocking};
 use crate::Error;
 use crate::dockerfile::Run;
 use crate::layer::spool::Spool;
-use crate::layer::{ContentRef, IndexCache, NodeKind, Tree};
+use crate::layer::{ContentRef, IndexCache, NodeKind, Resolved, Tree};
 use crate::platform::Platform;
 
 /// Where the hash is recorded.
@@ -59,10 +59,11 @@ pub(crate) async fn inventory(
     work: &Path,
 ) -> Result<Inventory, Error> {
     let tree = stack.tree(cache).await?.clone();
+    let needs = needs(&tree);
     let wanted: BTreeSet<ContentRef> = tree
         .iter()
         .filter_map(|(path, node)| match node.kind {
-            NodeKind::File { content, size } if size > 0 && may_read(path) == Need::Content => Some(content),
+            NodeKind::File { content, size } if size > 0 && needs.get(path) == Some(&Need::Content) => Some(content),
             _ => None,
         })
         .collect();
@@ -76,15 +77,39 @@ pub(crate) async fn inventory(
     };
     let options = vast_envhash::Options { live: false, machine: Some(machine.to_owned()), ..Default::default() };
     blocking(move || {
-        lay_out(&tree, &spool, root.path())?;
+        lay_out(&tree, &needs, &spool, root.path())?;
         vast_envhash::hash(root.path(), &options).map_err(Error::from)
     })
     .await?
 }
 
+/// What the hash may need of files; those that it needs nothing of are not listed.
+type Needs = BTreeMap<PathBuf, Need>;
+
+/// What the hash may need of each file, by its own name or by that of a link that leads to it.
+fn needs(tree: &Tree) -> Needs {
+    let mut needs = Needs::new();
+    for (path, node) in tree.iter() {
+        let file = match node.kind {
+            NodeKind::File { .. } => path.to_owned(),
+            NodeKind::Symlink { .. } => match tree.resolve(path, true) {
+                Resolved::Path(file) => file,
+                _ => continue,
+            },
+            _ => continue,
+        };
+        let need = may_read(path);
+        if need > Need::No {
+            let known = needs.entry(file).or_insert(need);
+            *known = need.max(*known);
+        }
+    }
+    needs
+}
+
 /// Lays the skeleton of `tree` out in the empty directory `root`: all directories and links, and of the files what the hash
 /// may look at. Parents in a tree are directories and links come last, so nothing is ever written through a link.
-fn lay_out(tree: &Tree, spool: &Spool, root: &Path) -> Result<(), Error> {
+fn lay_out(tree: &Tree, needs: &Needs, spool: &Spool, root: &Path) -> Result<(), Error> {
     let failed = |path: PathBuf| move |source| Error::File { action: "create", path, source };
     let mut links = Vec::new();
     for (path, node) in tree.iter() {
@@ -94,10 +119,7 @@ fn lay_out(tree: &Tree, spool: &Spool, root: &Path) -> Result<(), Error> {
             NodeKind::Directory => fs::create_dir(&full).map_err(failed(full.clone()))?,
             NodeKind::Symlink { target } => links.push((target, full)),
             NodeKind::File { size, content } => {
-                let need = may_read(path);
-                if need == Need::No {
-                    continue;
-                }
+                let Some(&need) = needs.get(path) else { continue };
                 match spool.path(*content).filter(|_| *size > 0 && need == Need::Content) {
                     Some(taken) => fs::copy(taken, &full).map(drop).map_err(failed(full.clone()))?,
                     None => fs::write(&full, b"").map_err(failed(full.clone()))?,

@@ -4,6 +4,7 @@
 //! that are created with the same permissions are alike, because every directory that they are created in was made by
 //! the copy: it passes on the group and the access lists that the root of the tree inherited, and its own come last.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{PoisonError, RwLock};
 
 use rustix::fs::{FileType, Mode, Stat};
@@ -17,11 +18,13 @@ pub(crate) struct Born {
     pub(crate) user: u32,
     pub(crate) group: u32,
     pub(crate) mode: Mode,
+    /// Whether it is the first of its kind, from which the others are known.
+    pub(crate) is_first: bool,
 }
 
 impl Born {
     pub(crate) fn of(stat: &Stat) -> Self {
-        Self { user: stat.st_uid, group: stat.st_gid, mode: stat.mode() }
+        Self { user: stat.st_uid, group: stat.st_gid, mode: stat.mode(), is_first: true }
     }
 }
 
@@ -29,6 +32,8 @@ impl Born {
 #[derive(Debug, Default)]
 pub(crate) struct Births {
     seen: RwLock<Vec<(FileType, Mode, Born)>>,
+    /// Whether an entry was looked at whose time a coarse target would not keep.
+    fine_time_seen: AtomicBool,
 }
 
 impl Births {
@@ -40,7 +45,9 @@ impl Births {
         look: impl FnOnce() -> Result<Stat, Errno>,
     ) -> Result<Born, Errno> {
         let known = |seen: &[(FileType, Mode, Born)]| {
-            seen.iter().find(|(one, with, _)| (*one, *with) == (kind, mode)).map(|(.., born)| *born)
+            seen.iter()
+                .find(|(one, with, _)| (*one, *with) == (kind, mode))
+                .map(|(.., born)| Born { is_first: false, ..*born })
         };
         if let Some(born) = known(&self.seen.read().unwrap_or_else(PoisonError::into_inner)) {
             return Ok(born);
@@ -48,6 +55,15 @@ impl Births {
         let born = Born::of(&look()?);
         self.seen.write().unwrap_or_else(PoisonError::into_inner).push((kind, mode, born));
         Ok(born)
+    }
+
+    /// Whether a finished entry is worth a second look, for what the target did not keep and did not refuse either.
+    pub(crate) fn deserves_look(&self, stat: &Stat, born: Born) -> bool {
+        let is_fine = stat.modified_ns() % 2_000_000_000 != 0;
+        let is_first_fine = is_fine
+            && !self.fine_time_seen.load(Ordering::Relaxed)
+            && !self.fine_time_seen.swap(true, Ordering::Relaxed);
+        stat.kind() != FileType::Symlink && (born.is_first || is_first_fine)
     }
 }
 
@@ -63,7 +79,7 @@ mod tests {
         let mode = Mode::from_raw_mode(0o600);
         let born = births.of(FileType::RegularFile, mode, look).unwrap();
         assert_eq!(born, Born::of(&look().unwrap()));
-        assert_eq!(births.of(FileType::RegularFile, mode, || Err(Errno::IO)), Ok(born));
+        assert_eq!(births.of(FileType::RegularFile, mode, || Err(Errno::IO)), Ok(Born { is_first: false, ..born }));
         for (kind, mode) in [(FileType::Symlink, mode), (FileType::RegularFile, Mode::from_raw_mode(0o644))] {
             assert_eq!(births.of(kind, mode, || Err(Errno::IO)), Err(Errno::IO));
         }

@@ -51,6 +51,8 @@ pub(crate) struct Copier<'a> {
     pub(crate) notes: &'a Notes<'a>,
     pub(crate) scratch: &'a Scratch<'a>,
     pub(crate) size: Size,
+    /// Entries directly below the root that are not copied.
+    pub(crate) leave_out: &'a [&'a OsStr],
     /// Whether entries go where others may be: each is made elsewhere and published, and what is there stays.
     pub(crate) merge: bool,
     /// Whether each file is flushed by itself.
@@ -182,6 +184,7 @@ impl Copier<'_> {
             Named::Linked => self.done(),
             Named::Taken if self.merge => self.keep(),
             Named::Taken => return Err(self.target_error("link", spot.path, Errno::EXIST)),
+            Named::Failed(errno) => return Err(self.target_error("link", spot.path, errno)),
             Named::Refused => {
                 self.notes.lack(Lack::HardLinks, &self.to.join(spot.path));
                 if !self.merge {
@@ -299,7 +302,11 @@ impl Copier<'_> {
     }
 
     fn finish(&self, from: Object<'_>, stat: &Stat, to: Object<'_>, born: Born, path: &Path) -> Result<(), Error> {
-        metadata::apply(from, stat, to, born, self.notes.at(self.to, path))?;
+        let notes = self.notes.at(self.to, path);
+        metadata::apply(from, stat, to, born, notes)?;
+        if self.births.deserves_look(stat, born) {
+            metadata::notice(stat, to, notes)?;
+        }
         self.done();
         Ok(())
     }
@@ -357,6 +364,10 @@ impl Copier<'_> {
         }
     }
 
+    fn is_left_out(&self, directory: &Node<Made>, name: &CStr) -> bool {
+        directory.parent().is_none() && self.leave_out.contains(&OsStr::from_bytes(name.to_bytes()))
+    }
+
     fn source_path(&self, path: &Path) -> PathBuf {
         join(self.from, path)
     }
@@ -369,7 +380,7 @@ impl Copier<'_> {
     pub(crate) fn target_error(&self, action: &'static str, path: &Path, errno: Errno) -> Error {
         let path = join(self.to, path);
         if space::is_full(errno) {
-            space::full(self.volume, &path, self.size.allocated_bytes, self.size.inodes, errno)
+            space::full(self.volume, &path, &self.size, errno)
         } else {
             Error::io(action, path, errno)
         }
@@ -390,6 +401,9 @@ impl Visitor for Copier<'_> {
     type State = Made;
 
     fn enter(&self, parent: &Node<Made>, name: &CStr, fd: &OwnedFd) -> Result<Option<Made>, Error> {
+        if self.is_left_out(parent, name) {
+            return Ok(None);
+        }
         let path = parent.path_to(name);
         let stat = fstat(fd).map_err(|errno| self.source_error("read", &path, errno))?;
         if let Some(root) = self.root
@@ -401,6 +415,9 @@ impl Visitor for Copier<'_> {
     }
 
     fn entry(&self, directory: &Node<Made>, name: &CStr, kind: FileType, worker: &mut Worker<'_>) -> Result<(), Error> {
+        if self.is_left_out(directory, name) {
+            return Ok(());
+        }
         let path = directory.path_to(name);
         let spot = Spot { directory: directory.state.fd.as_fd(), name, path: &path };
         self.copy_entry(directory.fd.as_fd(), name, kind, spot, worker)

@@ -18,6 +18,8 @@ pub(crate) trait Facts {
     /// Which inode it is.
     fn id(&self) -> (u64, u64);
     fn times(&self) -> Timestamps;
+    /// When the content was changed last, in nanoseconds since 1970.
+    fn modified_ns(&self) -> i128;
 }
 
 impl Facts for Stat {
@@ -57,5 +59,10 @@ impl Facts for Stat {
             last_access: time(self.st_atime, self.st_atime_nsec),
             last_modification: time(self.st_mtime, self.st_mtime_nsec),
         }
+    }
+
+    #[allow(clippy::useless_conversion, reason = "the field is narrower on some architectures")]
+    fn modified_ns(&self) -> i128 {
+        i128::from(self.st_mtime) * 1_000_000_000 + i128::from(self.st_mtime_nsec)
     }
 }

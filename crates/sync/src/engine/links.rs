@@ -52,6 +52,8 @@ pub(crate) enum Named<T> {
     Taken,
     /// It is a further one, but the target would not link: the caller copies it.
     Refused,
+    /// It is a further one, and linking failed.
+    Failed(Errno),
     /// It is the first, but what has the name now is not the source's file.
     Nothing,
 }
@@ -103,7 +105,7 @@ impl Links {
                     known.remove();
                     self.known.fetch_sub(1, Ordering::Relaxed);
                 }
-                outcome(linked, target.path)
+                Ok(outcome(linked))
             }
             Entry::Vacant(vacant) => {
                 if self.known.load(Ordering::Relaxed) >= self.known_most {
@@ -113,7 +115,7 @@ impl Links {
                 if overflowed {
                     match link(scratch.directory()?, OsStr::new(&number), target) {
                         Err(Errno::NOENT) => {}
-                        linked => return outcome(linked, target.path),
+                        linked => return Ok(outcome(linked)),
                     }
                 }
                 let Some(created) = create()? else { return Ok(Named::Nothing) };
@@ -131,12 +133,12 @@ impl Links {
     }
 }
 
-fn outcome<T>(linked: Result<(), Errno>, path: &Path) -> Result<Named<T>, Error> {
+fn outcome<T>(linked: Result<(), Errno>) -> Named<T> {
     match linked {
-        Ok(()) => Ok(Named::Linked),
-        Err(Errno::EXIST) => Ok(Named::Taken),
-        Err(Errno::PERM | Errno::OPNOTSUPP | Errno::NOSYS | Errno::MLINK | Errno::XDEV) => Ok(Named::Refused),
-        Err(errno) => Err(Error::io("link", path, errno)),
+        Ok(()) => Named::Linked,
+        Err(Errno::EXIST) => Named::Taken,
+        Err(Errno::PERM | Errno::OPNOTSUPP | Errno::NOSYS | Errno::MLINK | Errno::XDEV) => Named::Refused,
+        Err(errno) => Named::Failed(errno),
     }
 }
 

@@ -20,6 +20,9 @@ use super::facts::Facts;
 use super::notes::{EntryNotes, Lack};
 use crate::Error;
 
+/// By how much a target may be off that keeps modification times, but not to the nanosecond: FAT counts in twos of seconds.
+pub(crate) const COARSE_TIME_NS: u128 = 2_000_000_000;
+
 /// Where the facts of a copied file go: an open one, or a name that must not be followed or cannot be opened.
 #[derive(Clone, Copy)]
 pub(crate) enum Object<'a> {
@@ -63,6 +66,19 @@ pub(crate) fn apply(
         }
         Err(errno) => Err(failed("set the times of")(errno)),
     }
+}
+
+/// Notes what `to` was given and does not have: FAT takes permissions and fractions of a second, and forgets them.
+pub(crate) fn notice(stat: &Stat, to: Object<'_>, notes: EntryNotes<'_>) -> Result<(), Error> {
+    let has = to.stat().map_err(|errno| notes.error("read back", errno))?;
+    if has.mode() != stat.mode() {
+        notes.lack(Lack::Modes);
+    }
+    if has.modified_ns() != stat.modified_ns() {
+        let is_close = has.modified_ns().abs_diff(stat.modified_ns()) <= COARSE_TIME_NS;
+        notes.lack(if is_close { Lack::FineTimes } else { Lack::Times });
+    }
+    Ok(())
 }
 
 /// Takes away the access control lists that a new entry inherited from the directory it was made in: the source's own
@@ -116,10 +132,11 @@ pub(crate) fn attributes(of: Object<'_>) -> Result<Vec<CString>, Errno> {
 }
 
 /// Labels of a security module, integrity hashes and the marks of an overlay belong to the machine or the mount they are
-/// on, and not to the file.
+/// on, and not to the file. XFS lists its access control lists a second time, in a format of its own.
 fn is_kept(name: &[u8]) -> bool {
+    let not_its_own = |prefix: &[u8]| name.starts_with(prefix);
     name.starts_with(b"user.")
-        || (name.starts_with(b"trusted.") && !name.starts_with(b"trusted.overlay."))
+        || (name.starts_with(b"trusted.") && !not_its_own(b"trusted.overlay.") && !not_its_own(b"trusted.SGI_"))
         || matches!(name, b"security.capability" | b"system.posix_acl_access" | b"system.posix_acl_default")
 }
 
@@ -231,6 +248,7 @@ mod tests {
             ("user.origin", true),
             ("trusted.mine", true),
             ("trusted.overlay.opaque", false),
+            ("trusted.SGI_ACL_FILE", false),
             ("security.capability", true),
             ("security.selinux", false),
             ("security.ima", false),

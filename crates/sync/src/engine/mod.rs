@@ -76,6 +76,8 @@ pub(crate) struct Manner<'a> {
     pub(crate) scratch: &'a OsStr,
     /// Where it is told what the target cannot keep.
     pub(crate) notes: &'a Notes<'a>,
+    /// Entries directly below the root that are not copied.
+    pub(crate) leave_out: &'a [&'a OsStr],
 }
 
 /// The thing at a place, opened if it is a directory.
@@ -147,6 +149,7 @@ pub(crate) fn transfer(
         notes: manner.notes,
         scratch: &beside,
         size: manner.size,
+        leave_out: manner.leave_out,
         merge: manner.merge,
         // The close of a file on such a volume waits for its data anyway, but keeps an error of writing it to itself.
         flush_files: !Kind::of(to.directory).is_local(),

@@ -180,8 +180,8 @@ impl Comparer<'_> {
             check(copy.mode() == stat.mode(), "permissions");
         }
         if kept(Lack::Times) {
-            let time = |stat: &Stat| (stat.st_mtime, stat.st_mtime_nsec);
-            check(time(copy) == time(stat), "modification time");
+            let tolerance = if kept(Lack::FineTimes) { 0 } else { metadata::COARSE_TIME_NS };
+            check(copy.modified_ns().abs_diff(stat.modified_ns()) <= tolerance, "modification time");
         }
         if [Lack::Attributes, Lack::PrivilegedAttributes, Lack::LargeAttributes].into_iter().all(kept) {
             let failed = |errno| Error::io("read the attributes of", self.to.join(path), errno);

@@ -7,6 +7,7 @@ use std::path::Path;
 use rustix::fs::{StatVfsMountFlags, fstatvfs};
 use rustix::io::Errno;
 
+use crate::engine::survey::Size;
 use crate::{Error, Resource};
 
 /// What a filesystem has left. `None` where it does not say: some user-space filesystems report zeroes for everything.
@@ -52,12 +53,16 @@ pub(crate) fn is_full(error: Errno) -> bool {
     matches!(error, Errno::NOSPC | Errno::DQUOT)
 }
 
-/// Says what ran out on the filesystem of `fd`, when a write of `path` was refused for lack of room.
-pub(crate) fn full(fd: impl AsFd, path: &Path, needed_bytes: u64, needed_inodes: u64, errno: Errno) -> Error {
+/// Says what ran out on the filesystem of `fd`, when a write of `path` was refused for lack of room for a tree.
+pub(crate) fn full(fd: impl AsFd, path: &Path, tree: &Size, errno: Errno) -> Error {
     let room = Room::of(fd).unwrap_or_default();
-    let (resource, needed, available) = match room.inodes {
-        Some(0) => (Resource::Inodes, needed_inodes, 0),
-        _ => (Resource::Bytes, needed_bytes, room.bytes.unwrap_or(0)),
+    let (resource, needed, available) = if room.inodes == Some(0) {
+        (Resource::Inodes, tree.inodes, 0)
+    } else {
+        let available = room.bytes.unwrap_or(0);
+        // There would be room for it if holes took none: so they do.
+        let with_holes = if tree.allocated_bytes > available { 0 } else { tree.bytes };
+        (Resource::Bytes, tree.allocated_bytes.max(with_holes), available)
     };
     let source = Some(io::Error::from(errno));
     Error::NoSpace { path: path.to_owned(), resource, needed, available, source }

@@ -163,7 +163,7 @@ impl Copying<'_> {
         } else {
             None
         };
-        let manner = Manner { size: self.size, merge: false, scratch: &scratch, notes };
+        let manner = Manner { size: self.size, merge: false, scratch: &scratch, notes, leave_out: &[] };
         let done = engine::transfer(from, to, &manner, self.progress).and_then(|copied| {
             let wanted = Name { directory: self.workspace, name: self.name };
             match publish(Name { directory: self.workspace, name: &partial }, wanted) {

@@ -16,10 +16,10 @@
 mod handles;
 mod passthrough;
 
+use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use fuser::{BackgroundSession, Config, Errno, MountOption};
@@ -29,6 +29,9 @@ use passthrough::Passthrough;
 
 /// How many operations are under way at once, at most.
 const AT_ONCE: usize = 64;
+
+/// … when none is held up.
+const AT_ONCE_PROMPT: usize = 4;
 
 /// What is wrong with the volume.
 #[derive(Debug, Clone, Default)]
@@ -44,8 +47,8 @@ pub struct Options {
 pub struct Failing {
     /// Which one, counted from one.
     pub nth: u64,
-    /// Whether only writes of content are counted.
-    pub writes: bool,
+    /// Of which kind, such as `write`; of any if absent.
+    pub operation: Option<&'static str>,
     /// With what number, such as 5 for `EIO`.
     pub errno: i32,
     /// Whether all that come after it fail as well.
@@ -62,7 +65,7 @@ impl Options {
     /// A volume whose `nth` operation fails with that number.
     #[must_use]
     pub fn failing(nth: u64, errno: i32) -> Self {
-        Self { delay: Duration::ZERO, failing: Some(Failing { nth, writes: false, errno, lasts: false }) }
+        Self { delay: Duration::ZERO, failing: Some(Failing { nth, operation: None, errno, lasts: false }) }
     }
 }
 
@@ -70,23 +73,34 @@ impl Options {
 #[derive(Debug)]
 struct Gate {
     options: Options,
-    operations: AtomicU64,
-    writes: AtomicU64,
+    /// How many there were, by kind.
+    passed: Mutex<BTreeMap<&'static str, u64>>,
 }
 
 impl Gate {
-    fn pass(&self, is_write: bool) -> Result<(), Errno> {
-        let operation = self.operations.fetch_add(1, Ordering::Relaxed) + 1;
-        let write = if is_write { self.writes.fetch_add(1, Ordering::Relaxed) + 1 } else { 0 };
+    fn pass(&self, operation: &'static str) -> Result<(), Errno> {
+        let (of_all, of_kind) = {
+            let mut passed = self.passed();
+            *passed.entry(operation).or_default() += 1;
+            (passed.values().sum::<u64>(), passed[operation])
+        };
         if !self.options.delay.is_zero() {
             std::thread::sleep(self.options.delay);
         }
         let Some(failing) = self.options.failing else { return Ok(()) };
-        let at = if failing.writes { write } else { operation };
+        let at = match failing.operation {
+            None => of_all,
+            Some(kind) if kind == operation => of_kind,
+            Some(_) => return Ok(()),
+        };
         if at == failing.nth || (failing.lasts && at > failing.nth) {
             return Err(Errno::from_i32(failing.errno));
         }
         Ok(())
+    }
+
+    fn passed(&self) -> MutexGuard<'_, BTreeMap<&'static str, u64>> {
+        self.passed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -113,12 +127,11 @@ impl Volume {
         // Each file that the kernel knows is kept open.
         let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
         setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum })?;
-        let gate =
-            Arc::new(Gate { options: options.clone(), operations: AtomicU64::new(0), writes: AtomicU64::new(0) });
+        let gate = Arc::new(Gate { options: options.clone(), passed: Mutex::default() });
         let filesystem = Passthrough::new(behind, Arc::clone(&gate))?;
         let mut config = Config::default();
         config.mount_options = vec![MountOption::FSName("vast-testkit".to_owned()), MountOption::DefaultPermissions];
-        config.n_threads = Some(AT_ONCE);
+        config.n_threads = Some(if options.delay.is_zero() { AT_ONCE_PROMPT } else { AT_ONCE });
         config.clone_fd = true;
         let session = fuser::spawn_mount(filesystem, at, &config)?;
         Ok(Self { at: at.to_owned(), gate, session: Some(session) })
@@ -133,7 +146,13 @@ impl Volume {
     /// How many operations there were.
     #[must_use]
     pub fn operations(&self) -> u64 {
-        self.gate.operations.load(Ordering::Relaxed)
+        self.gate.passed().values().sum()
+    }
+
+    /// How many there were of a kind, by the kernel's name for it in lower case: `lookup`, `create`, `setattr`.
+    #[must_use]
+    pub fn operations_of(&self, kind: &str) -> u64 {
+        self.gate.passed().get(kind).copied().unwrap_or(0)
     }
 
     /// Waits until someone else unmounts it.

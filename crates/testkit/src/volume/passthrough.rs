@@ -31,14 +31,11 @@ pub(super) struct Passthrough {
     files: Files,
 }
 
-/// Answers with what an expression comes to: `answer!(self, reply, { … } => |value| reply.done(value))`.
+/// Answers an operation with what an expression comes to: `answer!(self, "read", reply, { … } => |value| reply.done(value))`.
 macro_rules! answer {
-    ($self:ident, $reply:ident, $work:expr => |$value:pat_param| $done:expr) => {
-        answer!($self, $reply, write: false, $work => |$value| $done)
-    };
-    ($self:ident, $reply:ident, write: $write:expr, $work:expr => |$value:pat_param| $done:expr) => {{
+    ($self:ident, $operation:literal, $reply:ident, $work:expr => |$value:pat_param| $done:expr) => {{
         let work = || -> io::Result<_> { $work };
-        match $self.gate.pass($write).and_then(|()| work().map_err(Errno::from)) {
+        match $self.gate.pass($operation).and_then(|()| work().map_err(Errno::from)) {
             Ok($value) => $done,
             Err(errno) => $reply.error(errno),
         }
@@ -63,7 +60,7 @@ impl Passthrough {
 
 fn flags_of(flags: i32) -> OFlags {
     // The path leads through `/proc`, whose links have to be followed; appending is the kernel's business.
-    OFlags::from_bits_retain(flags.unsigned_abs()) - OFlags::NOFOLLOW - OFlags::APPEND | OFlags::CLOEXEC
+    (OFlags::from_bits_retain(flags.unsigned_abs()) - OFlags::NOFOLLOW - OFlags::APPEND) | OFlags::CLOEXEC
 }
 
 fn timespec(time: Option<TimeOrNow>) -> Timespec {
@@ -72,13 +69,10 @@ fn timespec(time: Option<TimeOrNow>) -> Timespec {
         Some(TimeOrNow::Now) => Timespec { tv_sec: 0, tv_nsec: UTIME_NOW },
         Some(TimeOrNow::SpecificTime(time)) => match time.duration_since(SystemTime::UNIX_EPOCH) {
             Ok(since) => Timespec { tv_sec: since.as_secs().cast_signed(), tv_nsec: since.subsec_nanos().into() },
+            // From before 1970. The crate has counted the fraction backwards, in this direction alone.
             Err(before) => {
-                let before = before.duration();
-                let whole = -before.as_secs().cast_signed();
-                match before.subsec_nanos() {
-                    0 => Timespec { tv_sec: whole, tv_nsec: 0 },
-                    nanoseconds => Timespec { tv_sec: whole - 1, tv_nsec: i64::from(1_000_000_000 - nanoseconds) },
-                }
+                let (seconds, nanoseconds) = (before.duration().as_secs(), before.duration().subsec_nanos());
+                Timespec { tv_sec: -seconds.cast_signed(), tv_nsec: nanoseconds.into() }
             }
         },
     }
@@ -102,7 +96,7 @@ impl Filesystem for Passthrough {
     }
 
     fn lookup(&self, _req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
-        answer!(self, reply, self.nodes.look_up(parent, name) => |attr| reply.entry(&TTL, &attr, Generation(0)));
+        answer!(self, "lookup", reply, self.nodes.look_up(parent, name) => |attr| reply.entry(&TTL, &attr, Generation(0)));
     }
 
     fn forget(&self, _req: &Request, ino: INodeNo, nlookup: u64) {
@@ -110,7 +104,7 @@ impl Filesystem for Passthrough {
     }
 
     fn getattr(&self, _req: &Request, ino: INodeNo, _fh: Option<FileHandle>, reply: ReplyAttr) {
-        answer!(self, reply, self.nodes.attributes(ino) => |attr| reply.attr(&TTL, &attr));
+        answer!(self, "getattr", reply, self.nodes.attributes(ino) => |attr| reply.attr(&TTL, &attr));
     }
 
     fn setattr(
@@ -131,7 +125,7 @@ impl Filesystem for Passthrough {
         _flags: Option<BsdFileFlags>,
         reply: ReplyAttr,
     ) {
-        answer!(self, reply, {
+        answer!(self, "setattr", reply, {
             let path = self.nodes.path(ino)?;
             if uid.is_some() || gid.is_some() {
                 chown(&path, uid, gid)?;
@@ -151,7 +145,7 @@ impl Filesystem for Passthrough {
     }
 
     fn readlink(&self, _req: &Request, ino: INodeNo, reply: ReplyData) {
-        answer!(self, reply, {
+        answer!(self, "readlink", reply, {
             // An empty name below what is held open is the link itself.
             let path = self.nodes.path(ino)?;
             let held = std::fs::read_link(&path)?;
@@ -160,7 +154,7 @@ impl Filesystem for Passthrough {
     }
 
     fn mknod(&self, req: &Request, parent: INodeNo, name: &OsStr, mode: u32, umask: u32, rdev: u32, reply: ReplyEntry) {
-        answer!(self, reply, {
+        answer!(self, "mknod", reply, {
             let kind = rustix::fs::FileType::from_raw_mode(mode);
             mknodat(CWD, self.nodes.child(parent, name)?, kind, Mode::from_raw_mode(mode), rdev.into())?;
             self.settle(req, parent, name, Some(mode & !umask))
@@ -168,22 +162,22 @@ impl Filesystem for Passthrough {
     }
 
     fn mkdir(&self, req: &Request, parent: INodeNo, name: &OsStr, mode: u32, umask: u32, reply: ReplyEntry) {
-        answer!(self, reply, {
+        answer!(self, "mkdir", reply, {
             mkdirat(CWD, self.nodes.child(parent, name)?, Mode::from_raw_mode(mode))?;
             self.settle(req, parent, name, Some(mode & !umask))
         } => |attr| reply.entry(&TTL, &attr, Generation(0)));
     }
 
     fn unlink(&self, _req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        answer!(self, reply, std::fs::remove_file(self.nodes.child(parent, name)?) => |()| reply.ok());
+        answer!(self, "unlink", reply, std::fs::remove_file(self.nodes.child(parent, name)?) => |()| reply.ok());
     }
 
     fn rmdir(&self, _req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        answer!(self, reply, std::fs::remove_dir(self.nodes.child(parent, name)?) => |()| reply.ok());
+        answer!(self, "rmdir", reply, std::fs::remove_dir(self.nodes.child(parent, name)?) => |()| reply.ok());
     }
 
     fn symlink(&self, req: &Request, parent: INodeNo, link_name: &OsStr, target: &Path, reply: ReplyEntry) {
-        answer!(self, reply, {
+        answer!(self, "symlink", reply, {
             symlink(target, self.nodes.child(parent, link_name)?)?;
             self.settle(req, parent, link_name, None)
         } => |attr| reply.entry(&TTL, &attr, Generation(0)));
@@ -199,7 +193,7 @@ impl Filesystem for Passthrough {
         flags: RenameFlags,
         reply: ReplyEmpty,
     ) {
-        answer!(self, reply, {
+        answer!(self, "rename", reply, {
             let (from, to) = (self.nodes.child(parent, name)?, self.nodes.child(newparent, newname)?);
             let flags = rustix::fs::RenameFlags::from_bits_retain(flags.bits());
             Ok(renameat_with(CWD, from, CWD, to, flags)?)
@@ -207,14 +201,14 @@ impl Filesystem for Passthrough {
     }
 
     fn link(&self, _req: &Request, ino: INodeNo, newparent: INodeNo, newname: &OsStr, reply: ReplyEntry) {
-        answer!(self, reply, {
+        answer!(self, "link", reply, {
             linkat(CWD, self.nodes.path(ino)?, CWD, self.nodes.child(newparent, newname)?, AtFlags::SYMLINK_FOLLOW)?;
             self.nodes.look_up(newparent, newname)
         } => |attr| reply.entry(&TTL, &attr, Generation(0)));
     }
 
     fn open(&self, _req: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
-        answer!(self, reply, {
+        answer!(self, "open", reply, {
             let file = openat(CWD, self.nodes.path(ino)?, flags_of(flags.0), Mode::empty())?;
             Ok(self.files.add(file.into()))
         } => |handle| reply.opened(FileHandle(handle), FopenFlags::empty()));
@@ -230,7 +224,7 @@ impl Filesystem for Passthrough {
         flags: i32,
         reply: ReplyCreate,
     ) {
-        answer!(self, reply, {
+        answer!(self, "create", reply, {
             let flags = flags_of(flags) | OFlags::CREATE | OFlags::NOFOLLOW;
             let file = openat(CWD, self.nodes.child(parent, name)?, flags, Mode::from_raw_mode(mode))?;
             let attr = self.settle(req, parent, name, Some(mode & !umask))?;
@@ -249,7 +243,7 @@ impl Filesystem for Passthrough {
         _lock_owner: Option<LockOwner>,
         reply: ReplyData,
     ) {
-        answer!(self, reply, {
+        answer!(self, "read", reply, {
             let mut data = vec![0; size as usize];
             let length = self.files.get(fh.0)?.read_at(&mut data, offset)?;
             data.truncate(length);
@@ -269,12 +263,12 @@ impl Filesystem for Passthrough {
         _lock_owner: Option<LockOwner>,
         reply: ReplyWrite,
     ) {
-        answer!(self, reply, write: true, self.files.get(fh.0)?.write_at(data, offset)
+        answer!(self, "write", reply, self.files.get(fh.0)?.write_at(data, offset)
             => |written| reply.written(u32::try_from(written).unwrap_or(u32::MAX)));
     }
 
     fn flush(&self, _req: &Request, _ino: INodeNo, _fh: FileHandle, _lock_owner: LockOwner, reply: ReplyEmpty) {
-        answer!(self, reply, Ok(()) => |()| reply.ok());
+        answer!(self, "flush", reply, Ok(()) => |()| reply.ok());
     }
 
     fn release(
@@ -292,16 +286,16 @@ impl Filesystem for Passthrough {
     }
 
     fn fsync(&self, _req: &Request, _ino: INodeNo, fh: FileHandle, _datasync: bool, reply: ReplyEmpty) {
-        answer!(self, reply, self.files.get(fh.0)?.sync_all() => |()| reply.ok());
+        answer!(self, "fsync", reply, self.files.get(fh.0)?.sync_all() => |()| reply.ok());
     }
 
     fn opendir(&self, _req: &Request, ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
-        answer!(self, reply, Ok(self.files.add(File::open(self.nodes.path(ino)?)?))
+        answer!(self, "opendir", reply, Ok(self.files.add(File::open(self.nodes.path(ino)?)?))
             => |handle| reply.opened(FileHandle(handle), FopenFlags::empty()));
     }
 
     fn readdir(&self, _req: &Request, ino: INodeNo, _fh: FileHandle, offset: u64, mut reply: ReplyDirectory) {
-        answer!(self, reply, {
+        answer!(self, "readdir", reply, {
             let mut entries = Vec::new();
             for entry in std::fs::read_dir(self.nodes.path(ino)?)? {
                 let entry = entry?;
@@ -329,11 +323,11 @@ impl Filesystem for Passthrough {
     }
 
     fn fsyncdir(&self, _req: &Request, _ino: INodeNo, fh: FileHandle, _datasync: bool, reply: ReplyEmpty) {
-        answer!(self, reply, self.files.get(fh.0)?.sync_all() => |()| reply.ok());
+        answer!(self, "fsyncdir", reply, self.files.get(fh.0)?.sync_all() => |()| reply.ok());
     }
 
     fn statfs(&self, _req: &Request, ino: INodeNo, reply: ReplyStatfs) {
-        answer!(self, reply, Ok(rustix::fs::statvfs(self.nodes.path(ino)?)?) => |room| {
+        answer!(self, "statfs", reply, Ok(rustix::fs::statvfs(self.nodes.path(ino)?)?) => |room| {
             let narrow = |number: u64| u32::try_from(number).unwrap_or(4096);
             reply.statfs(
                 room.f_blocks, room.f_bfree, room.f_bavail, room.f_files, room.f_ffree,
@@ -352,14 +346,14 @@ impl Filesystem for Passthrough {
         _position: u32,
         reply: ReplyEmpty,
     ) {
-        answer!(self, reply, {
+        answer!(self, "setxattr", reply, {
             let flags = XattrFlags::from_bits_retain(flags.unsigned_abs());
             Ok(rustix::fs::setxattr(self.nodes.path(ino)?, name, value, flags)?)
         } => |()| reply.ok());
     }
 
     fn getxattr(&self, _req: &Request, ino: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
-        answer!(self, reply, {
+        answer!(self, "getxattr", reply, {
             let mut value = vec![0; 64 * 1024];
             let length = rustix::fs::getxattr(self.nodes.path(ino)?, name, &mut value[..])?;
             value.truncate(length);
@@ -368,7 +362,7 @@ impl Filesystem for Passthrough {
     }
 
     fn listxattr(&self, _req: &Request, ino: INodeNo, size: u32, reply: ReplyXattr) {
-        answer!(self, reply, {
+        answer!(self, "listxattr", reply, {
             let mut names = vec![0; 64 * 1024];
             let length = rustix::fs::listxattr(self.nodes.path(ino)?, &mut names[..])?;
             names.truncate(length);
@@ -377,11 +371,11 @@ impl Filesystem for Passthrough {
     }
 
     fn removexattr(&self, _req: &Request, ino: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        answer!(self, reply, Ok(rustix::fs::removexattr(self.nodes.path(ino)?, name)?) => |()| reply.ok());
+        answer!(self, "removexattr", reply, Ok(rustix::fs::removexattr(self.nodes.path(ino)?, name)?) => |()| reply.ok());
     }
 
     fn lseek(&self, _req: &Request, _ino: INodeNo, fh: FileHandle, offset: i64, whence: i32, reply: ReplyLseek) {
-        answer!(self, reply, {
+        answer!(self, "lseek", reply, {
             let file = self.files.get(fh.0)?;
             let at = offset.unsigned_abs();
             let position = match whence {

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::fs;
+use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
@@ -65,42 +66,41 @@ impl Column {
             Self::Ext4Warm | Self::Ext4Cold if kind.trim() != "ext2/ext3" => {
                 bail!("`{}` is on {}, not on ext4", folder.display(), kind.trim())
             }
-            Self::Ext4Warm | Self::Ext4Cold => Ok(Prepared { folder, mounted: false, server: None }),
-            Self::TmpfsWarm | Self::TmpfsCold => {
-                process::run(Command::new("mount").args(["-t", "tmpfs", "-o", "size=90%", "tmpfs"]).arg(&folder))?;
-                Ok(Prepared { folder, mounted: true, server: None })
-            }
-            Self::Latency => {
-                let server = serve(workspace, &folder)?;
-                Ok(Prepared { folder, mounted: true, server: Some(server) })
-            }
+            Self::Ext4Warm | Self::Ext4Cold => Ok(Prepared { folder, mounted: false, server: None, behind: None }),
+            Self::TmpfsWarm | Self::TmpfsCold => mount_tmpfs(folder),
+            Self::Latency => serve(workspace, folder),
         }
     }
 }
 
-/// Mounts the volume that answers late on `folder`, over a folder beside it.
-fn serve(workspace: &Workspace, folder: &Path) -> Result<Child> {
+/// Mounts the volume that answers late on `folder`. Its files are in memory: a disk would add its own times to it.
+fn serve(workspace: &Workspace, folder: PathBuf) -> Result<Prepared> {
     let example = "hostile-volume";
     process::run(workspace.cargo().args(["build", "--release", "--package", "vast-testkit", "--example", example]))?;
     let behind = folder.with_extension("behind");
     fs::create_dir_all(&behind).with_context(|| format!("cannot create `{}`", behind.display()))?;
+    let behind = mount_tmpfs(behind)?;
     let mut server = Command::new(workspace.target("release/examples").join(example))
         .args(["--delay-us", "1000"])
-        .arg(&behind)
-        .arg(folder)
+        .args([behind.folder(), &folder])
         .stdout(Stdio::piped())
         .spawn()
         .context("cannot start the volume that answers late")?;
     // It says so in a line when it is mounted.
     let mut line = String::new();
     if let Some(stdout) = server.stdout.take() {
-        std::io::BufRead::read_line(&mut std::io::BufReader::new(stdout), &mut line).context("cannot hear from it")?;
+        BufReader::new(stdout).read_line(&mut line).context("cannot hear from the volume that answers late")?;
     }
     if line.trim() != "mounted" {
         let _ = server.kill();
         bail!("the volume that answers late was not mounted");
     }
-    Ok(server)
+    Ok(Prepared { folder, mounted: true, server: Some(server), behind: Some(Box::new(behind)) })
+}
+
+fn mount_tmpfs(folder: PathBuf) -> Result<Prepared> {
+    process::run(Command::new("mount").args(["-t", "tmpfs", "-o", "size=90%", "tmpfs"]).arg(&folder))?;
+    Ok(Prepared { folder, mounted: true, server: None, behind: None })
 }
 
 /// A target that is ready, until the value is dropped.
@@ -109,6 +109,9 @@ pub(crate) struct Prepared {
     folder: PathBuf,
     mounted: bool,
     server: Option<Child>,
+    /// What the server serves, which goes after it.
+    #[allow(dead_code, reason = "it is held, not used")]
+    behind: Option<Box<Prepared>>,
 }
 
 impl Prepared {

@@ -35,7 +35,7 @@ pub(crate) enum Contender {
 /// Where the programs are that are in no `PATH`.
 #[derive(Debug)]
 pub(crate) struct Programs {
-    pub(crate) vast_sync: PathBuf,
+    pub(crate) copier: PathBuf,
     pub(crate) xcp: PathBuf,
 }
 
@@ -64,7 +64,7 @@ impl Contender {
         };
         match self {
             Self::VastSync => {
-                let mut command = program(&programs.vast_sync, &["copy"]);
+                let mut command = program(&programs.copier, &["copy"]);
                 command.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null());
                 command
             }
@@ -89,9 +89,10 @@ impl fmt::Display for Contender {
             Self::VastSync => "`vast-sync copy`",
             Self::Cp => "`cp -a`",
             Self::Rsync => "`rsync -a`",
-            Self::Tar => "`tar | tar`",
+            // A bar would end the cell of the table.
+            Self::Tar => "`tar` to `tar`",
             Self::Xcp => "`xcp -r`",
-            Self::TarGzip => "`tar -z | tar -z`",
+            Self::TarGzip => "`tar -z` to `tar -z`",
             Self::Dd => "`dd`, the bound",
         })
     }

@@ -42,7 +42,7 @@ pub(crate) struct Args {
     /// Only these contenders; all if none is named
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
     contenders: Vec<Contender>,
-    /// A tree to copy instead of a virtual environment with PyTorch, which is installed for it
+    /// A tree to copy instead of a virtual environment with torch, which is installed for it
     #[arg(long, value_name = "DIR")]
     source: Option<PathBuf>,
     /// Measure the binary of this profile, linked for this machine
@@ -59,7 +59,7 @@ pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<Verdict> {
         Column::ALL.into_iter().filter(|one| args.only.is_empty() || args.only.contains(one)).collect();
     let tools = Tools::of(workspace);
     tools.ensure(&[Group::Volumes], &[Tool::Uv])?;
-    let programs = contender::Programs { vast_sync: vast_sync(workspace, args)?, xcp: contender::xcp(workspace)? };
+    let programs = contender::Programs { copier: copier(workspace, args)?, xcp: contender::xcp(workspace)? };
     let folder = workspace.target("bench/sync");
     fs::create_dir_all(&folder).with_context(|| format!("cannot create `{}`", folder.display()))?;
     let venv = match &args.source {
@@ -69,21 +69,23 @@ pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<Verdict> {
     let (large, small) = (Tree::of(&venv)?, source::part(&venv)?);
     eprintln!("the tree: {large}");
 
-    let mut table = Table::new();
+    let (mut table, mut peak) = (Table::new(), 0);
     for column in columns {
         let tree = if column == Column::Latency { &small } else { &large };
         let target = column.prepare(workspace, &folder)?;
         let contenders = chosen(column.contenders());
         for number in 0..args.runs {
             for contender in &contenders {
-                let took = one_run(*contender, &programs, tree, column, &target)?;
+                let (took, memory) = one_run(*contender, &programs, tree, column, &target)?;
+                if *contender == Contender::VastSync {
+                    peak = peak.max(memory);
+                }
                 eprintln!("{column} {contender} {}: {took:.2?}", number + 1);
                 table.add(column, *contender, took);
             }
         }
     }
     println!("{large}; for the latency volume {small}.\n\n{table}");
-    let peak = peak_memory(&programs, &small, &folder)?;
     println!("Peak resident memory of `vast-sync copy`: {:.1} MB.", peak as f64 / 1e6);
     let mut fine = peak < MEMORY_BYTES;
     for shortfall in table.shortfalls() {
@@ -93,7 +95,7 @@ pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<Verdict> {
     Ok(Verdict::when(fine))
 }
 
-fn vast_sync(workspace: &Workspace, args: &Args) -> Result<PathBuf> {
+fn copier(workspace: &Workspace, args: &Args) -> Result<PathBuf> {
     let Some(profile) = &args.profile else {
         return Ok(dist::binaries(workspace, &dist::Args::release())?.join("vast-sync"));
     };
@@ -109,14 +111,15 @@ fn vast_sync(workspace: &Workspace, args: &Args) -> Result<PathBuf> {
     Ok(workspace.target(if profile == "dev" { "debug" } else { profile }).join("vast-sync"))
 }
 
-/// Copies once into an empty folder of the target, and looks at whether the copy is whole.
+/// Copies once into an empty folder of the target, and looks at whether the copy is whole. Returns what it took: time, and
+/// memory in bytes.
 fn one_run(
     contender: Contender,
     programs: &contender::Programs,
     tree: &Tree,
     column: Column,
     target: &Prepared,
-) -> Result<Duration> {
+) -> Result<(Duration, u64)> {
     let to = target.folder().join("copy");
     clear(&to)?;
     sync(target.folder())?;
@@ -126,7 +129,7 @@ fn one_run(
     }
     let mut command = contender.command(programs, tree, &to);
     let start = Instant::now();
-    process::run(&mut command)?;
+    let measured = measure::measure(&mut command)?;
     sync(target.folder())?;
     let took = start.elapsed();
     if contender.copies() {
@@ -136,16 +139,7 @@ fn one_run(
         }
     }
     clear(&to)?;
-    Ok(took)
-}
-
-/// The most memory that copies of the whole tree took is measured apart, since the kernel counts it for the last child.
-fn peak_memory(programs: &contender::Programs, tree: &Tree, folder: &Path) -> Result<u64> {
-    let to = folder.join("memory");
-    clear(&to)?;
-    let measured = measure::measure(&mut Contender::VastSync.command(programs, tree, &to))?;
-    clear(&to)?;
-    Ok(measured.peak_resident_bytes)
+    Ok((took, measured.peak_resident_bytes))
 }
 
 fn clear(folder: &Path) -> Result<()> {

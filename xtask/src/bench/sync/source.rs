@@ -1,4 +1,4 @@
-//! The tree that is copied: a virtual environment as it is in an image for PyTorch.
+//! The tree that is copied: a virtual environment as it is in an image for `torch`.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -13,7 +13,7 @@ use anyhow::{Context as _, Result, bail};
 use crate::process;
 use crate::tools::{Tool, Tools};
 
-/// What is installed. PyTorch brings CUDA's libraries, which are most of the bytes; the others most of the entries.
+/// What is installed. `torch` brings CUDA's libraries, which are most of the bytes; the others most of the entries.
 const REQUIREMENTS: &[&str] = &[
     "torch==2.15.0",
     "torchvision==0.29.2",
