@@ -10,11 +10,8 @@ use crate::journal::{self, BootRecord, Outcome, Phase, StageRecord};
 use crate::replacement;
 use crate::stages::{PROVISIONING, PROVISIONING_FAILED, PROVISIONING_LOG};
 
-/// A stage that runs longer than this, and is not the one that waits, deserves a look.
+/// A stage that runs longer than this deserves a look.
 const LONG: Duration = Duration::from_mins(30);
-
-/// The stage whose duration is the instance's life.
-const WAIT_STAGE: &str = "95-supervisor-wait.sh";
 
 /// The stage that runs the user's script.
 const PROVISIONING_STAGE: &str = "75-provisioning-script.sh";
@@ -65,11 +62,12 @@ impl Facts {
         }
     }
 
-    /// The stage that runs, the one that waits aside.
+    /// The stage that runs while the boot is not up yet. Later, what runs is what waits for the instance's end.
     #[must_use]
     pub fn running(&self) -> Option<&StageRecord> {
-        let last = self.record.as_ref().ok()?.as_ref()?.stages.last()?;
-        (last.outcome == Outcome::Running && last.stage != WAIT_STAGE && self.runs != Some(false)).then_some(last)
+        let record = self.record.as_ref().ok()?.as_ref()?;
+        let last = record.stages.last().filter(|last| last.outcome == Outcome::Running)?;
+        (record.phase == Phase::Booting && self.runs != Some(false)).then_some(last)
     }
 
     /// Whether the applications have no reason to be up yet.

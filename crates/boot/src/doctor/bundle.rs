@@ -119,14 +119,14 @@ impl Collected<'_> {
 
     /// A file, or its end. `path` is its name in the instance.
     fn file(&mut self, file: &Path, path: &str) {
-        if fs::symlink_metadata(file).is_err() {
-            return;
-        }
+        let Ok(metadata) = fs::symlink_metadata(file) else { return };
         let name = file.file_name().unwrap_or_default().to_string_lossy().to_ascii_lowercase();
         let kind = name.rsplit('.').next().unwrap_or_default();
         // `server.key.old` is a key too.
         if name.split('.').skip(1).any(|part| KEY_KINDS.contains(&part)) || name.starts_with("id_") {
             self.left_out.push(format!("{path}: its name is that of a key"));
+        } else if metadata.is_symlink() {
+            self.left_out.push(format!("{path}: it is a link"));
         } else if NO_TEXT.contains(&kind) {
             self.left_out.push(format!("{path}: it is no text"));
         } else if self.log_bytes > LOGS_BYTES {

@@ -42,6 +42,7 @@ impl Facts {
     pub(super) fn summary(&self) -> String {
         match self.failure {
             Some(_) => "unknown".to_owned(),
+            None if self.items == 0 => "the image brings nothing".to_owned(),
             None => format!("{} of {} items in the workspace", self.items - self.missing.len(), self.items),
         }
     }

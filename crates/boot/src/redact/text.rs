@@ -4,7 +4,7 @@
 //! |---|---|
 //! | a name | `WEB_PASSWORD=…`, `"api_key": "…"`, `--api-key …`, `?token=…` |
 //! | a header | `Authorization: …`, `Cookie: …`, `Bearer …` |
-//! | a place | `https://user:password@host` |
+//! | a place | `https://user:password@host`, `-u user:password` |
 //! | a frame | `-----BEGIN … PRIVATE KEY-----` to its end |
 //! | a shape | `hf_…`, `ghp_…`, `AKIA…`, a JSON web token, a bcrypt hash |
 
@@ -44,7 +44,9 @@ const SHORTEST_BEARER_BYTES: usize = 8;
 
 /// `text` without what looks like a secret.
 pub(super) fn scrub(text: &str) -> String {
-    shapes(&bearers(&named(&addresses(&frames(text)))))
+    // PEM, and OpenPGP.
+    let unframed = frames(&frames(text, "PRIVATE KEY-----"), "PRIVATE KEY BLOCK-----");
+    shapes(&logins(&bearers(&named(&addresses(&unframed)))))
 }
 
 /// `secret` as it stands in an address.
@@ -68,17 +70,15 @@ pub(super) fn json_escaped(secret: &str) -> String {
 }
 
 /// Private keys. One whose beginning was cut off goes from the start of the text, one whose end was, to its end.
-fn frames(text: &str) -> String {
-    const LABEL: &str = "PRIVATE KEY-----";
+fn frames(text: &str, label: &str) -> String {
     let (mut out, mut rest) = (String::new(), text);
-    while let Some(label) = rest.find(LABEL) {
-        let (before, after) = (&rest[..label], &rest[label + LABEL.len()..]);
-        let start = before.rfind("-----BEGIN").or_else(|| before.rfind("-----END").map(|_| 0)).unwrap_or(label);
+    while let Some((before, after)) = rest.split_once(label) {
+        let start = before.rfind("-----BEGIN").or_else(|| before.rfind("-----END").map(|_| 0)).unwrap_or(before.len());
         let begins = before[start..].starts_with("-----BEGIN");
         out.push_str(&rest[..start]);
         out.push_str(MASK);
-        rest = match after.find(LABEL) {
-            Some(end) if begins => &after[end + LABEL.len()..],
+        rest = match after.split_once(label) {
+            Some((_, behind)) if begins => behind,
             None if begins => "",
             _ => after,
         };
@@ -238,6 +238,26 @@ fn bearers(text: &str) -> String {
     out + &text[done..]
 }
 
+/// The password of `curl -u user:password`; `docker -u 1000:1000` has none.
+fn logins(text: &str) -> String {
+    let (mut out, mut rest) = (String::new(), text);
+    while let Some(at) =
+        ["-u ", "--user ", "--user="].iter().filter_map(|flag| Some(rest.find(flag)? + flag.len())).min()
+    {
+        let (before, after) = rest.split_at(at);
+        out.push_str(before);
+        rest = after;
+        let word = &after[..after.find(char::is_whitespace).unwrap_or(after.len())];
+        let password = word.split_once(':').map(|(_, password)| password);
+        if let Some(password) = password.filter(|password| password.bytes().any(|byte| !byte.is_ascii_digit())) {
+            out.push_str(&word[..word.len() - password.len()]);
+            out.push_str(MASK);
+            rest = &after[word.len()..];
+        }
+    }
+    out + rest
+}
+
 /// Words that are tokens by their look.
 fn shapes(text: &str) -> String {
     let part = |c: char| is_name(c) || c == '$';
@@ -292,8 +312,11 @@ mod tests {
             ("query C.1_auth_token=abc", "query C.1_auth_token=***"),
             ("sent bearer abcdefgh.ij+/= away", "sent bearer *** away"),
             ("a\n-----BEGIN RSA PRIVATE KEY-----\nMII\n-----END RSA PRIVATE KEY-----\nb", "a\n***\nb"),
+            ("-----BEGIN PGP PRIVATE KEY BLOCK-----\nlQ\n-----END PGP PRIVATE KEY BLOCK-----\nb", "***\nb"),
             ("MIIE\n-----END PRIVATE KEY-----\nb", "***\nb"),
             ("a -----BEGIN PRIVATE KEY-----\\nMIIE", "a ***"),
+            ("curl -u me:pw https://host", "curl -u me:*** https://host"),
+            ("<password>abc</password> b", "<password>*** b"),
             ("got hf_0123456789abcdefXYZ.", "got ***"),
             ("eyJhbGciOiJI.eyJzdWIi.c2ln", "***"),
             ("basicauth { vastai $2a$14$abcdefghijklmnopqrstu/uv }", "basicauth { vastai *** }"),
@@ -317,6 +340,8 @@ mod tests {
             "request_header -Authorization",
             "token: null",
             "sk-learn",
+            "docker run -u 1000:1000 image",
+            "ls -u file",
         ] {
             assert_eq!(scrub(text), text);
         }

@@ -140,4 +140,11 @@ mod tests {
             assert!(structs(xml).is_err(), "{xml}");
         }
     }
+
+    proptest::proptest! {
+        #[test]
+        fn no_answer_panics(text in "(<(/?(struct|name|value|member)|[a-z]{1,3})>|[ -~é&;]){0,20}") {
+            let _ = structs(&text);
+        }
+    }
 }

@@ -346,6 +346,17 @@ fn while_the_instance_is_set_up_waiting_is_no_problem() {
 }
 
 #[test]
+fn a_script_that_runs_in_place_of_the_sequence_is_no_boot_under_way() {
+    let mut facts = healthy();
+    with_stage(&mut facts, stage("BOOT_SCRIPT", "https://host/boot.sh", Outcome::Running, None));
+    facts.boot.record.as_mut().unwrap().as_mut().unwrap().phase = Phase::Up;
+    facts.boot.replaced_by = Some("BOOT_SCRIPT".to_owned());
+    listening(&mut facts).remove(&17860);
+    let seen: Vec<(Area, Severity)> = diagnose(&facts).iter().map(|found| (found.area, found.severity)).collect();
+    assert_eq!(seen, [(Area::Boot, Severity::Note), (Area::Ports, Severity::Problem)]);
+}
+
+#[test]
 fn a_port_that_the_status_page_has_is_handed_over_and_one_that_a_stranger_has_is_not() {
     let mut facts = healthy();
     listening(&mut facts).insert(7860, BTreeSet::from(["vast-boot".to_owned()]));

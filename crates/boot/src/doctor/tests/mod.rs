@@ -73,7 +73,11 @@ fn stage(name: &str, source: &str, outcome: Outcome, message: Option<&str>) -> S
 }
 
 fn with_stage(facts: &mut Facts, stage: StageRecord) {
-    facts.boot.record.as_mut().unwrap().as_mut().unwrap().stages.push(stage);
+    let record = facts.boot.record.as_mut().unwrap().as_mut().unwrap();
+    if stage.outcome == Outcome::Running {
+        record.phase = Phase::Booting;
+    }
+    record.stages.push(stage);
 }
 
 fn with_program(facts: &mut Facts, name: &str, change: impl FnOnce(&mut Program)) {
