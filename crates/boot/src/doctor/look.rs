@@ -148,6 +148,14 @@ mod tests {
     }
 
     #[test]
+    fn what_never_answers_is_not_waited_for() {
+        let (hold, never) = mpsc::channel::<()>();
+        assert_eq!(limited(Duration::from_millis(10), move || never.recv().is_ok()), None);
+        assert_eq!(limited(Duration::from_secs(30), || 1), Some(1));
+        drop(hold);
+    }
+
+    #[test]
     fn secrets_are_known_from_files_too() {
         let (_guard, root) = root();
         for (file, text) in [
