@@ -134,6 +134,21 @@ struct Line<'a> {
     record: &'a StageRecord,
 }
 
+/// A line of [`LOG`].
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+pub struct Logged {
+    /// The boot that the stage belongs to; a part of the sequence that is run by hand is a boot of its own.
+    pub boot: Timestamp,
+    /// The stage.
+    #[serde(flatten)]
+    pub record: StageRecord,
+}
+
+/// The lines of a [`LOG`]; what is no such line is passed over.
+pub fn logged(text: &str) -> impl Iterator<Item = Logged> {
+    text.lines().filter_map(|line| serde_json::from_str(line).ok())
+}
+
 /// Writes the record of a boot. A disk that cannot be written costs the record, never the boot.
 #[derive(Debug)]
 pub struct Journal {

@@ -50,6 +50,7 @@
 pub mod cancel;
 pub mod certificate;
 pub mod console;
+pub mod doctor;
 pub mod env_vars;
 pub mod environment;
 pub mod error;

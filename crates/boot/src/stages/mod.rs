@@ -20,8 +20,11 @@ mod s75_provisioning_script;
 mod s95_supervisor_wait;
 mod sync_progress;
 
+pub use s36_sync_workspace::INTERNAL as WORKSPACE_INTERNAL;
 pub use s46_user_propagate_ssh_keys::propagate as propagate_ssh_keys;
 pub use s48_venv_backup::{Backup, back_up as back_up_venvs};
+pub use s65_supervisor_launch::PROVISIONING;
+pub use s75_provisioning_script::{FAILED as PROVISIONING_FAILED, LOG as PROVISIONING_LOG};
 
 use crate::stage::BuiltIn;
 

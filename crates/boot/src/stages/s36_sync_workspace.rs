@@ -7,7 +7,7 @@ use crate::error::Error;
 use crate::stage::{Boot, Verdict};
 
 /// The image's items.
-const INTERNAL: &str = "/opt/workspace-internal";
+pub const INTERNAL: &str = "/opt/workspace-internal";
 
 pub(super) fn run(boot: &mut Boot<'_>) -> Result<Verdict, Error> {
     let options = Options::new(boot.root.join(INTERNAL), boot.workspace());

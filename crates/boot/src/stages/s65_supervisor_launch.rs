@@ -7,15 +7,10 @@ use crate::files;
 use crate::process::Invocation;
 use crate::root::Root;
 use crate::stage::{Boot, Verdict};
-use crate::supervisor::Supervisor;
+use crate::supervisor::{CONFIG, SOCKET, Supervisor};
 
 /// Exists while the instance is being set up; applications wait for it to go.
-pub(super) const PROVISIONING: &str = "/.provisioning";
-
-const CONFIG: &str = "/etc/supervisor/supervisord.conf";
-
-/// Where the configuration of the image family has it listen.
-const SOCKET: &str = "/var/run/supervisor.sock";
+pub const PROVISIONING: &str = "/.provisioning";
 
 /// Where it is installed: by the distribution, by pip, or in the tools' own environment of an external image.
 const PROGRAMS: [&str; 3] = ["/usr/bin/supervisord", "/usr/local/bin/supervisord", "/opt/sys-venv/bin/supervisord"];

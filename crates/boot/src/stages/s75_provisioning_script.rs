@@ -7,9 +7,14 @@ use crate::script;
 use crate::stage::{Boot, Verdict};
 
 const KEPT: &str = "/provisioning.sh";
-const LOG: &str = "/var/log/portal/provisioning.log";
+/// What the script said.
+pub const LOG: &str = "/var/log/portal/provisioning.log";
+
 const COMPLETE: &str = "/.provisioning_complete";
-const FAILED: &str = "/.provisioning_failed";
+
+/// The script failed on this boot.
+pub const FAILED: &str = "/.provisioning_failed";
+
 const MANIFEST: &str = "/provisioning.yaml";
 
 pub(super) fn run(boot: &mut Boot<'_>) -> Result<Verdict, Error> {

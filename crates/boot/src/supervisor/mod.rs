@@ -1,6 +1,8 @@
 //! Supervisor: started by a stage, told of a stop, waited for.
 
 mod programs;
+mod rpc;
+pub mod states;
 
 use std::path::PathBuf;
 use std::process::ExitStatus;
@@ -15,6 +17,12 @@ use crate::process::{Process, Wait};
 
 /// What Supervisor gets to stop its programs, inside the ten seconds that a container stop grants.
 pub const STOP_GRACE: Duration = Duration::from_secs(8);
+
+/// Where the configuration of the image family has it listen.
+pub const SOCKET: &str = "/var/run/supervisor.sock";
+
+/// Its configuration.
+pub const CONFIG: &str = "/etc/supervisor/supervisord.conf";
 
 /// How often a Supervisor that is not our child is looked at.
 const LOOK_AGAIN: Duration = Duration::from_millis(500);

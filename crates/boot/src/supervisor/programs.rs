@@ -4,39 +4,24 @@
 //! alone outlast what a container stop grants. Asked over its socket first, it stops them all at the same time, each with
 //! its own signal, and then has nothing left to wait for.
 
-use std::io::{self, Read as _, Write as _};
-use std::os::unix::net::UnixStream;
+use std::io;
 use std::path::Path;
 use std::time::Duration;
+
+use super::rpc;
 
 /// A Supervisor that does not answer by then is told to end all the same.
 const LIMIT: Duration = Duration::from_millis(1500);
 
-/// More than any answer to this call: an acknowledgement for each program.
-const LARGEST_ANSWER_BYTES: u64 = 1 << 20;
-
-/// `supervisor.stopAllProcesses(wait = false)`: it answers when every program has been signalled.
-const STOP_ALL: &str = "<?xml version=\"1.0\"?><methodCall><methodName>supervisor.stopAllProcesses</methodName>\
-                        <params><param><value><boolean>0</boolean></value></param></params></methodCall>";
-
-/// Asks for the stop of every program, and returns when all have been signalled.
+/// Asks for the stop of every program (`wait = false`), and returns when all have been signalled.
 pub(super) fn stop_all(socket: &Path) -> io::Result<()> {
-    let mut stream = UnixStream::connect(socket)?;
-    stream.set_read_timeout(Some(LIMIT))?;
-    stream.set_write_timeout(Some(LIMIT))?;
-    write!(
-        stream,
-        "POST /RPC2 HTTP/1.0\r\nHost: supervisor\r\nContent-Type: text/xml\r\nContent-Length: {}\r\n\r\n{STOP_ALL}",
-        STOP_ALL.len()
-    )?;
-    let mut answer = String::new();
-    stream.take(LARGEST_ANSWER_BYTES).read_to_string(&mut answer)?;
-    let accepted = answer.lines().next().is_some_and(|status| status.contains(" 200 "));
-    if accepted { Ok(()) } else { Err(io::Error::other(answer.lines().next().unwrap_or("no answer").to_owned())) }
+    let at_once = "<param><value><boolean>0</boolean></value></param>";
+    rpc::call(socket, "supervisor.stopAllProcesses", at_once, LIMIT).map(drop)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::io::{Read as _, Write as _};
     use std::os::unix::net::UnixListener;
     use std::path::PathBuf;
     use std::thread::JoinHandle;

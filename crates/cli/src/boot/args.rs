@@ -19,6 +19,7 @@ pub(super) enum Command {
     Sequence(Order),
     Plan { root: RootArg, json: bool },
     Status { root: RootArg, json: bool },
+    Doctor { root: RootArg, json: bool, bundle: Option<PathBuf> },
     CertCheck { root: RootArg },
 }
 
@@ -76,6 +77,21 @@ enum TypedCommand {
         #[arg(long)]
         json: bool,
     },
+    /// Look for what is wrong with the running instance, and say what to do about it
+    ///
+    /// Exits 0 when the instance is healthy, 1 when there is something to do, 2 when nothing was found but not everything could be
+    /// looked at, or when the archive could not be written. Looks and changes nothing; shows no secrets.
+    Doctor {
+        #[command(flatten)]
+        root: RootArg,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+        /// Also write an archive for support (.tar.gz, for its owner alone): the report, logs, configuration and environment, without
+        /// secrets
+        #[arg(long, value_name = "FILE")]
+        bundle: Option<PathBuf>,
+    },
     /// Ask about the instance's certificate
     Cert {
         #[command(subcommand)]
@@ -130,7 +146,7 @@ An unknown flag is a warning.";
 /// The exit code, after the message was printed.
 pub(super) fn parse(arguments: &[OsString]) -> Result<Command, Exit> {
     let first = arguments.first().and_then(|first| first.to_str());
-    let known = ["plan", "status", "cert", "help", "--help", "-h", "--version", "-V"];
+    let known = ["plan", "status", "doctor", "cert", "help", "--help", "-h", "--version", "-V"];
     let (name, rest) = match first {
         Some(first) if known.contains(&first) => return Ok(meaning(typed(arguments)?, Vec::new())),
         Some(name @ ("run" | "sequence")) => (name, arguments.get(1..).unwrap_or_default()),
@@ -170,6 +186,7 @@ fn meaning(typed: TypedCommand, flags: Vec<OsString>) -> Command {
         TypedCommand::Sequence(arguments) => Command::Sequence(order(arguments)),
         TypedCommand::Plan { root, json } => Command::Plan { root, json },
         TypedCommand::Status { root, json } => Command::Status { root, json },
+        TypedCommand::Doctor { root, json, bundle } => Command::Doctor { root, json, bundle },
         TypedCommand::Cert { command: TypedCert::Check { root } } => Command::CertCheck { root },
     }
 }
@@ -230,7 +247,7 @@ mod tests {
     fn questions_are_strict() {
         assert_eq!(parsed("plan --json"), Command::Plan { root: RootArg { root: "/".into() }, json: true });
         assert_eq!(parsed("cert check --root /r"), Command::CertCheck { root: RootArg { root: "/r".into() } });
-        for line in ["plan --frobnicate", "status x", "cert", "run --root"] {
+        for line in ["plan --frobnicate", "status x", "doctor x", "doctor --bundle", "cert", "run --root"] {
             let arguments: Vec<OsString> = line.split_whitespace().map(OsString::from).collect();
             assert_eq!(parse(&arguments).unwrap_err(), Exit::Usage, "{line}");
         }

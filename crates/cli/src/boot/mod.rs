@@ -5,6 +5,7 @@
 mod args;
 mod cert;
 mod console;
+mod doctor;
 mod plan;
 mod run;
 mod status;
@@ -45,6 +46,7 @@ fn dispatch(arguments: &[OsString]) -> ExitCode {
         Ok(Command::Sequence(order)) => run::sequence(order),
         Ok(Command::Plan { root, json }) => plan::print(&root.into(), json),
         Ok(Command::Status { root, json }) => status::print(&root.into(), json),
+        Ok(Command::Doctor { root, json, bundle }) => doctor::run(&root.into(), json, bundle.as_deref()),
         Ok(Command::CertCheck { root }) => cert::check(&root.into()),
     }
 }

@@ -1,6 +1,7 @@
 //! `vast-boot` as a container runs it: the built binary on fake roots, as process 1 of its own namespaces, and on a real `/`.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a failed expectation is a failed test")]
 
+mod doctor;
 mod entrypoint;
 mod first_process;
 mod harness;

@@ -1,9 +1,17 @@
-//! Keeping secrets out of what we say and record.
+//! Keeping secrets out of what we say, record and hand out.
+//!
+//! Secrets are known in two ways: by value, from the variables that hold them ([`Redactor::redact`]: what our own messages pass), and by
+//! what stands around them ([`Redactor::scrub`]: what is quoted from elsewhere, such as a program's log, passes both).
+
+mod text;
 
 use crate::environment::Environment;
 
 /// Values shorter than this are too likely to be ordinary words; replacing them would garble messages.
 const SHORTEST_SECRET_BYTES: usize = 5;
+
+/// Lines of a longer secret that are shorter than this could be anything.
+const SHORTEST_LINE_BYTES: usize = 16;
 
 /// What stands in a secret's place.
 const MASK: &str = "***";
@@ -19,14 +27,33 @@ impl Redactor {
     /// Knows the secrets of this environment.
     #[must_use]
     pub fn new(env: &Environment) -> Self {
-        let mut secrets: Vec<String> = env
-            .iter()
-            .filter_map(|(name, value)| Some((name.to_str()?, value.to_str()?.trim())))
-            .filter(|(name, value)| is_secret(name) && value.len() >= SHORTEST_SECRET_BYTES && *value != "false")
-            .map(|(_, value)| value.to_owned())
-            .collect();
-        secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
-        Self { secrets }
+        let mut redactor = Self::default();
+        redactor.extend(env);
+        redactor
+    }
+
+    /// Knows the secrets of one more environment.
+    pub fn extend(&mut self, env: &Environment) {
+        for (name, value) in env.iter().filter_map(|(name, value)| Some((name.to_str()?, value))) {
+            // Bytes that are no text read the same wherever we quote them.
+            let value = value.to_string_lossy();
+            let counts = name.contains("TOKENS") && value.trim().parse::<f64>().is_ok();
+            if is_secret(name) && !counts && value.trim() != "false" {
+                self.learn(&value);
+            }
+        }
+    }
+
+    /// Knows one more secret: whole, line by line, and as an address and a JSON text spell it.
+    pub fn learn(&mut self, secret: &str) {
+        let secret = secret.trim();
+        // The frame of a private key is no secret, and what tells others of its kind.
+        let is_line = |line: &&str| line.len() >= SHORTEST_LINE_BYTES && !line.starts_with("-----");
+        self.secrets.extend(secret.lines().map(str::trim).filter(is_line).map(str::to_owned));
+        let spellings = [secret.to_owned(), text::percent_encoded(secret), text::json_escaped(secret)];
+        self.secrets.extend(spellings.into_iter().filter(|spelling| spelling.len() >= SHORTEST_SECRET_BYTES));
+        self.secrets.sort_by(|one, other| other.len().cmp(&one.len()).then_with(|| one.cmp(other)));
+        self.secrets.dedup();
     }
 
     /// `text` without secrets.
@@ -40,13 +67,37 @@ impl Redactor {
     pub fn redact(&self, text: &str) -> String {
         self.secrets.iter().fold(text.to_owned(), |text, secret| text.replace(secret.as_str(), MASK))
     }
+
+    /// Text from elsewhere without secrets: those that are known, and what looks like one by its name, its place or its shape. Rather
+    /// too much goes than too little.
+    ///
+    /// ```
+    /// use vast_boot::redact::Redactor;
+    /// let told = Redactor::default().scrub("GET https://me:pw1@host/?token=abc&page=2");
+    /// assert_eq!(told, "GET https://***@host/?token=***&page=2");
+    /// ```
+    #[must_use]
+    pub fn scrub(&self, text: &str) -> String {
+        text::scrub(&self.redact(text))
+    }
 }
 
 /// Whether a variable of this name holds a secret.
 #[must_use]
 pub fn is_secret(name: &str) -> bool {
     let name = name.to_ascii_uppercase();
-    let inside = ["TOKEN", "SECRET", "PASSWORD", "PASSWD", "PASSPHRASE", "CREDENTIAL", "APIKEY", "PRIVATE_KEY"];
+    let inside = [
+        "TOKEN",
+        "SECRET",
+        "PASSWORD",
+        "PASSWD",
+        "PASSPHRASE",
+        "CREDENTIAL",
+        "APIKEY",
+        "ACCESSKEY",
+        "PRIVATEKEY",
+        "PRIVATE_KEY",
+    ];
     let last = ["KEY", "PASS", "PAT", "PWD"];
     inside.iter().any(|word| name.contains(word))
         || (name.rsplit('_').next().is_some_and(|word| last.contains(&word)) && name != "PWD" && name != "OLDPWD")
@@ -92,6 +143,21 @@ mod tests {
             .into_iter()
             .collect();
         assert_eq!(Redactor::new(&env).redact("abcdef-ghi abcdef true"), "*** *** true");
+    }
+
+    #[test]
+    fn a_secret_of_several_lines_goes_line_by_line_and_leaves_the_frames_of_others() {
+        let framed = |body: &str| format!("-----BEGIN PRIVATE KEY-----\n{body}\n-----END PRIVATE KEY-----\n");
+        let mut redactor = Redactor::default();
+        redactor.learn(&framed("MIIEvknownknownknown\nknownknownknownknown"));
+        assert_eq!(redactor.redact("x MIIEvknownknownknown y"), "x *** y");
+        assert_eq!(redactor.scrub(&format!("a\n{}b", framed("unknown"))), "a\n***\nb");
+    }
+
+    #[test]
+    fn a_count_of_tokens_is_no_secret() {
+        let env: Environment = [("MAX_TOKENS", "16384"), ("PIN_PASSWORD", "16385")].into_iter().collect();
+        assert_eq!(Redactor::new(&env).redact("16384 16385"), "16384 ***");
     }
 
     #[test]
