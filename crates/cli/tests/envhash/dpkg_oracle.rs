@@ -42,9 +42,8 @@ fn line() -> impl Strategy<Value = &'static str> {
         "Multi-Arch: bogus",
         "Essential: yes",
         "Description: x",
-        " continued",
-        " .",
-        " ",
+        "Homepage: x\n continued\n .",
+        "Homepage: x\n ",
         "no colon",
         ": no name",
     ])
