@@ -258,6 +258,14 @@ cases! {
     environments_that_are_a_file: "touch /venv";
 }
 
+/// What pip, setuptools and uv install is known to the letter: nothing about it is left to be asked.
+#[test]
+fn environments_of_the_usual_installers_are_certain() {
+    let inventory = agreed("mkdir /venv; python3 -m venv /venv/a; make_uv b; make_uv c --system-site-packages");
+    assert!(packages(&inventory, 0).iter().any(|line| line.starts_with("setuptools==")), "{inventory}");
+    assert_eq!(inventory["notes"], serde_json::Value::Null);
+}
+
 #[test]
 fn the_order_of_environments_matters() {
     let setup = |first: &str, second: &str| {

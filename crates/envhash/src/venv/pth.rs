@@ -34,11 +34,18 @@ const REORDERING: [&str; 2] = [
     "import sys; new=sys.path[sys.__plen:]; del sys.path[sys.__plen:]; p=getattr(sys,'__egginsert',0); sys.path[p:p]=new; sys.__egginsert = p+len(new)",
 ];
 
-/// What setuptools' `distutils-precedence.pth` holds.
-const DISTUTILS: &str = "import os; var = 'SETUPTOOLS_USE_DISTUTILS'; enabled = os.environ.get(var, 'local') == 'local'; enabled and __import__('_distutils_hack')";
+/// What setuptools' `distutils-precedence.pth` holds, in the versions since 50: these parts, one of each.
+const DISTUTILS: [&[&str]; 3] = [
+    &["import os; var = 'SETUPTOOLS_USE_DISTUTILS'; enabled = os.environ.get(var, "],
+    &["'local') == 'local'; ", "'stdlib') == 'local'; "],
+    &["enabled and __import__('_distutils_hack').add_shim()", "enabled and __import__('_distutils_hack')"],
+];
 
 /// How setuptools declares a namespace package (`…-nspkg.pth`): a module is made, the search path stays.
-const NAMESPACE: &str = "import sys, types, os;has_mfs = sys.version_info > (3, 5);p = os.path.join(sys._getframe(1).f_locals['sitedir'], *(";
+const NAMESPACES: [&str; 2] = [
+    "import sys, types, os;has_mfs = sys.version_info > (3, 5);p = os.path.join(sys._getframe(1).f_locals['sitedir'], *(",
+    "import sys, types, os;p = os.path.join(sys._getframe(1).f_locals['sitedir'], *(",
+];
 
 /// Reads the text of a `.pth` file.
 pub(super) fn parse(text: &str, rules: Rules) -> Vec<Line> {
@@ -64,7 +71,9 @@ pub(super) fn parse(text: &str, rules: Rules) -> Vec<Line> {
 }
 
 fn code(line: &str) -> Vec<Line> {
-    if REORDERING.contains(&line) || (line.starts_with(NAMESPACE) && line.contains("sys.modules.setdefault(")) {
+    let is_namespace =
+        NAMESPACES.iter().any(|start| line.starts_with(start)) && line.contains("sys.modules.setdefault(");
+    if REORDERING.contains(&line) || is_namespace {
         return Vec::new();
     }
     if let Some(name) = module(line) {
@@ -76,7 +85,10 @@ fn code(line: &str) -> Vec<Line> {
 /// The module of a line that is known to leave the path alone once that module is imported: the finder of an editable
 /// install, virtualenv's patch, setuptools' distutils.
 fn module(line: &str) -> Option<String> {
-    if line.trim_end_matches([';', ' ']) == DISTUTILS {
+    let distutils = DISTUTILS
+        .iter()
+        .try_fold(line.trim_end_matches([';', ' ']), |rest, part| part.iter().find_map(|text| rest.strip_prefix(text)));
+    if distutils == Some("") {
         return Some("_distutils_hack".into());
     }
     if line == "import _virtualenv" {
@@ -173,6 +185,7 @@ mod tests {
     fn code_that_leaves_the_path_alone_does_nothing() {
         let harmless = [
             "import sys, types, os;has_mfs = sys.version_info > (3, 5);p = os.path.join(sys._getframe(1).f_locals['sitedir'], *('google',));importlib = has_mfs and __import__('importlib.util');m = has_mfs and sys.modules.setdefault('google', importlib.util.module_from_spec(x))",
+            "import sys, types, os;p = os.path.join(sys._getframe(1).f_locals['sitedir'], *('zope',));importlib = __import__('importlib.util');m = sys.modules.setdefault('zope', importlib.util.module_from_spec(x))",
             "import os",
             "import sys, site;",
             REORDERING[0],
@@ -193,6 +206,10 @@ mod tests {
             ),
             (
                 "import os; var = 'SETUPTOOLS_USE_DISTUTILS'; enabled = os.environ.get(var, 'local') == 'local'; enabled and __import__('_distutils_hack'); ",
+                "_distutils_hack",
+            ),
+            (
+                "import os; var = 'SETUPTOOLS_USE_DISTUTILS'; enabled = os.environ.get(var, 'stdlib') == 'local'; enabled and __import__('_distutils_hack').add_shim(); ",
                 "_distutils_hack",
             ),
         ];

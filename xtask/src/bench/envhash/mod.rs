@@ -57,7 +57,7 @@ pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<Verdict> {
     let folder = workspace.target("bench/sync");
     fs::create_dir_all(&folder).with_context(|| format!("cannot create `{}`", folder.display()))?;
     let venv = source::venv(&tools, &folder)?;
-    let trace = workspace.target("bench/envhash.trace");
+    let trace = workspace.target("bench/envhash-trace");
     stage::enter(&workspace.target("bench/envhash"), &venv)?;
 
     let contents = Contents::of()?;

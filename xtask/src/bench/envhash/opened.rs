@@ -26,7 +26,7 @@ impl Reason {
     fn text(self) -> &'static str {
         match self {
             Self::Loader => {
-                "this program's own start: the loader's cache and libraries, and what the standard library looks at"
+                "this program's own start: the loader's cache and libraries, and what the standard library and glibc look at"
             }
             Self::System => "the release lines",
             Self::Packages => "the package database: status, updates, architectures",
@@ -64,7 +64,7 @@ impl Reason {
         let name = path.rsplit('/').next().unwrap_or_default();
         let of_system = ["/lib/", "/usr/lib/", "/lib64/"].iter().any(|library| path.starts_with(library));
         match path {
-            "/etc/ld.so.cache" | "/proc/self/maps" => Self::Loader,
+            "/etc/ld.so.cache" | "/proc/self/maps" | "/sys/devices/system/cpu/online" => Self::Loader,
             _ if of_system && LIBRARIES.iter().any(|start| name.starts_with(start)) => Self::Loader,
             "/etc/os-release" => Self::System,
             _ if path.starts_with("/var/lib/dpkg/") => Self::Packages,
@@ -88,12 +88,24 @@ fn opened(line: &str) -> Option<(&str, bool)> {
     Some((call.split('"').nth(1)?, call.contains("O_DIRECTORY")))
 }
 
-/// Runs the program under strace and prints what it opened; whether all of it has a reason, and each distribution one file.
-pub(super) fn report(program: &Path, trace: &Path, distributions: usize) -> Result<bool> {
+/// Runs the program under strace, which writes into `folder`, and prints what it opened; whether all of it has a reason, and
+/// each distribution one file.
+pub(super) fn report(program: &Path, folder: &Path, distributions: usize) -> Result<bool> {
+    match fs::remove_dir_all(folder) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            return Err(error).with_context(|| format!("cannot remove `{}`", folder.display()));
+        }
+        _ => fs::create_dir_all(folder).with_context(|| format!("cannot create `{}`", folder.display()))?,
+    }
     let mut strace = Command::new("strace");
-    strace.args(["-f", "-qq", "-s", "4096", "-e", "trace=open,openat,openat2", "-o"]).arg(trace).arg(program);
-    process::run(strace.stdout(Stdio::null()))?;
-    let text = fs::read_to_string(trace).with_context(|| format!("cannot read `{}`", trace.display()))?;
+    // A file for each thread: strace makes every call slow, so metadata is read by many, and one file would have halves of lines.
+    strace.args(["-ff", "-qq", "-s", "4096", "-e", "trace=open,openat,openat2", "-o"]).arg(folder.join("thread"));
+    process::run(strace.arg(program).stdout(Stdio::null()))?;
+    let mut text = String::new();
+    for file in fs::read_dir(folder).with_context(|| format!("cannot list `{}`", folder.display()))? {
+        let path = file.context("cannot list the trace")?.path();
+        text += &fs::read_to_string(&path).with_context(|| format!("cannot read `{}`", path.display()))?;
+    }
     let mut counts: BTreeMap<Reason, usize> = BTreeMap::new();
     for (path, directory) in text.lines().filter_map(opened) {
         let reason = Reason::of(path, directory);
