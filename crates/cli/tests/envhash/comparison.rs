@@ -93,9 +93,11 @@ fn image(folder: &Path, overlay: &Path) -> String {
     let image = folder.join("image");
     fs::create_dir(&image).unwrap();
     fs::write(image.join("Dockerfile"), "FROM scratch\nCOPY ROOT /\n").unwrap();
-    for file in ["etc/os-release", "var/lib/dpkg/status"] {
-        write(&image.join("ROOT"), file, fs::read(overlay.join(file)).unwrap());
+    // Behind a link, by a name that alone would not tell that it is read.
+    for (file, place) in [("etc/os-release", "etc/release.d/current"), ("var/lib/dpkg/status", "var/lib/dpkg/status")] {
+        write(&image.join("ROOT"), place, fs::read(overlay.join(file)).unwrap());
     }
+    std::os::unix::fs::symlink("release.d/current", image.join("ROOT/etc/os-release")).unwrap();
     write_program(&image.join("ROOT"), "usr/bin/dpkg");
     let reference = format!("oci:{}:app", folder.join("layout").display());
     let output = Command::new(IMAGEGEN)

@@ -90,6 +90,10 @@ type Needs = BTreeMap<PathBuf, Need>;
 fn needs(tree: &Tree) -> Needs {
     let mut needs = Needs::new();
     for (path, node) in tree.iter() {
+        let need = may_read(path);
+        if need == Need::No {
+            continue;
+        }
         let file = match node.kind {
             NodeKind::File { .. } => path.to_owned(),
             NodeKind::Symlink { .. } => match tree.resolve(path, true) {
@@ -98,11 +102,8 @@ fn needs(tree: &Tree) -> Needs {
             },
             _ => continue,
         };
-        let need = may_read(path);
-        if need > Need::No {
-            let known = needs.entry(file).or_insert(need);
-            *known = need.max(*known);
-        }
+        let known = needs.entry(file).or_insert(need);
+        *known = need.max(*known);
     }
     needs
 }
