@@ -100,8 +100,8 @@ fn fat_gets_what_it_can_hold_with_one_warning_for_each_thing_that_it_cannot() {
     let from = root.path().join("from");
     fs::create_dir(&from).unwrap();
     everything(&from);
-    // Links, what is no file at all, and names that FAT has no letters for.
-    let odd = "find . ! -type d ! -type f -delete; rm -f *\\\"* not-utf8*";
+    // Links, sockets and devices, and names that FAT has no letters for.
+    let odd = "find . ! -type d ! -type f ! -type p -delete; rm -f *\\\"* not-utf8*";
     tool("sh", ["-ec", &format!("cd '{}'; {odd}", from.display())]);
     for more in 0..20 {
         let name = from.join(format!("deep/more-{more}"));
@@ -110,11 +110,18 @@ fn fat_gets_what_it_can_hold_with_one_warning_for_each_thing_that_it_cannot() {
     }
     let volume = Mount::fat(&root.path().join("volume"));
     let run = succeed(copy(&from, &volume.at.join("to")).arg("--verify=checksum"));
-    for of in ["no ownership", "no permissions", "no extended attributes", "no hard links", "to the second or two only"]
-    {
+    for of in [
+        "no ownership",
+        "no permissions",
+        "no extended attributes",
+        "no hard links",
+        "to the second or two only",
+        "no FIFOs or devices",
+    ] {
         assert_eq!(warnings(&run, of), 1, "{of}: {run:#?}");
     }
-    assert_eq!(run.events("warning").len(), 5, "{run:#?}");
+    assert_eq!(run.events("warning").len(), 6, "{run:#?}");
+    assert_eq!(names(&volume.at.join("to")).iter().filter(|name| *name == "fifo").count(), 0, "not as a file either");
     let content = "cd '$1'; find . -type f -exec md5sum {} + | sort";
     let content = |root: &Path| tool("sh", ["-ec", &content.replace("$1", root.to_str().unwrap())]);
     assert_eq!(content(&from), content(&volume.at.join("to")));

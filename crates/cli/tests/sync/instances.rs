@@ -5,8 +5,10 @@ use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
+use std::time::Duration;
 
 use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
+use vast_testkit::volume::{Options, Volume};
 
 use crate::command::{Run, run, succeed, vast_sync};
 use crate::container::{Kind, assert_nothing_partial, fill, leftovers};
@@ -144,6 +146,30 @@ fn of_seven_that_wait_for_a_dead_copier_exactly_one_takes_over_and_reuses_what_w
         assert_eq!((count(&roles, "took_over"), count(&roles, "none")), (1, 6), "{runs:#?}");
         assert_eq!(std::os::unix::fs::MetadataExt::ino(&fs::metadata(&first).unwrap()), before, "it was reused");
         fleet.assert_linked(1..8, kind);
+    }
+}
+
+/// A filesystem in user space passes everything on to another, late, and need not know what the kernel's own can do.
+#[test]
+fn on_a_volume_in_user_space_that_answers_late_exactly_one_copies_and_exactly_one_takes_over() {
+    for kind in Kind::BOTH {
+        for fault in ["", "fail:claim.rename=22,fail:publish.rename=22"] {
+            let fleet = Fleet::new(4);
+            let behind = fleet.path().join("behind");
+            fs::create_dir(&behind).unwrap();
+            let late = Options::late(Duration::from_millis(1));
+            let volume = Volume::mount(&behind, &fleet.path().join("volume"), &late);
+            let kill = format!("kill-before:publish.rename@2,{fault}");
+            assert!(run(fleet.command(0, kind, &[]).env(FAULT, kill.trim_end_matches(','))).killed);
+            let children: Vec<Child> =
+                (1..4).map(|number| start(fleet.command(number, kind, &[]).env(FAULT, fault))).collect();
+            let runs: Vec<Run> = children.into_iter().map(end).collect();
+            assert!(runs.iter().all(|run| run.code == Some(0)), "{runs:#?}");
+            let roles = roles(&runs);
+            assert_eq!((count(&roles, "took_over"), count(&roles, "none")), (1, 2), "{kind:?} {fault}: {runs:#?}");
+            fleet.assert_linked(1..4, kind);
+            drop(volume);
+        }
     }
 }
 

@@ -248,7 +248,7 @@ impl Copier<'_> {
                     .map_err(|errno| self.source_error("read", spot.path, errno))?;
                 fault::call("stage.symlink", || symlinkat(&target, spot.directory, spot.name))
             }
-            Object::Named(..) => match mknodat(spot.directory, spot.name, stat.kind(), stat.mode(), stat.st_rdev) {
+            Object::Named(..) => match make_special(spot, stat) {
                 Err(Errno::PERM | Errno::OPNOTSUPP | Errno::INVAL | Errno::NOSYS) => {
                     self.notes.leave_out(Lack::SpecialFiles, &self.to.join(spot.path));
                     return Ok(None);
@@ -390,6 +390,23 @@ impl Copier<'_> {
 /// Special bits come with the owner; the rest is right from the start, mostly, and need not be set again.
 fn mode_at_birth(stat: &Stat) -> Mode {
     stat.mode() & (Mode::RWXU | Mode::RWXG | Mode::RWXO)
+}
+
+/// Makes a FIFO or a device. Some filesystems in user space (exFAT's) make an empty regular file instead, which the kernel
+/// answers with EIO or not at all; whoever opened that would not know what it was, so it goes again.
+fn make_special(spot: Spot<'_>, stat: &Stat) -> Result<(), Errno> {
+    let made = mknodat(spot.directory, spot.name, stat.kind(), stat.mode(), stat.st_rdev);
+    if !matches!(made, Ok(()) | Err(Errno::IO)) {
+        return made;
+    }
+    match statat(spot.directory, spot.name, AtFlags::SYMLINK_NOFOLLOW) {
+        Ok(there) if there.kind() != stat.kind() => {
+            unlinkat(spot.directory, spot.name, AtFlags::empty())?;
+            Err(Errno::OPNOTSUPP)
+        }
+        Ok(_) => made,
+        Err(errno) => made.and(Err(errno)),
+    }
 }
 
 /// Like [`Path::join`], but the root itself gets no slash.
