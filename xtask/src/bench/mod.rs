@@ -1,6 +1,7 @@
 //! `cargo xtask bench`: measurements whose figures stand in `docs/benchmarks.md`.
 
 mod envhash;
+mod imagegen;
 mod imagegen_memory;
 mod measure;
 mod sync;
@@ -21,6 +22,8 @@ pub(crate) struct Args {
 enum Bench {
     /// `vast-envhash` beside the recipe, on a real environment
     Envhash(envhash::Args),
+    /// Building, copying, extending and rebasing images beside the public tools
+    Imagegen(imagegen::Args),
     /// Peak memory of a native build of one large layer
     ImagegenMemory(imagegen_memory::Args),
     /// `vast-sync copy` beside other copiers, on a real environment
@@ -31,6 +34,7 @@ enum Bench {
 pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<Verdict> {
     match &args.bench {
         Bench::Envhash(args) => envhash::run(workspace, args),
+        Bench::Imagegen(args) => imagegen::run(workspace, args),
         Bench::ImagegenMemory(args) => imagegen_memory::run(workspace, args),
         Bench::Sync(args) => sync::run(workspace, args),
     }

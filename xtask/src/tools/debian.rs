@@ -23,6 +23,8 @@ pub(crate) enum Group {
     Compilers,
     /// Reading and stripping of the built binaries.
     Binutils,
+    /// Compressors to measure against.
+    Compressors,
 }
 
 /// How it shows that a package's work is available, from whatever source.
@@ -81,6 +83,7 @@ const PACKAGES: &[Package] = &[
     Package { name: "python3-venv", sign: Sign::Module("ensurepip"), group: Group::Python, service: None },
     package(Group::Compilers, "g++", "c++"),
     package(Group::Binutils, "binutils", "readelf"),
+    package(Group::Compressors, "pigz", "pigz"),
 ];
 
 /// Installs what is missing of `groups`.

@@ -54,9 +54,7 @@ pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<Verdict> {
         None => dist::binaries(workspace, &dist::Args::release())?.join("vast-envhash"),
     };
     let recipe = workspace.root().join("crates/envhash/tests/recipe.sh");
-    let folder = workspace.target("bench/sync");
-    fs::create_dir_all(&folder).with_context(|| format!("cannot create `{}`", folder.display()))?;
-    let venv = source::venv(&tools, &folder)?;
+    let venv = source::ready(workspace, &tools)?;
     let trace = workspace.target("bench/envhash-trace");
     stage::enter(&workspace.target("bench/envhash"), &venv)?;
 

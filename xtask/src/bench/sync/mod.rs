@@ -64,7 +64,7 @@ pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<Verdict> {
     fs::create_dir_all(&folder).with_context(|| format!("cannot create `{}`", folder.display()))?;
     let venv = match &args.source {
         Some(source) => source.canonicalize().with_context(|| format!("cannot find `{}`", source.display()))?,
-        None => source::venv(&tools, &folder)?,
+        None => source::ready(workspace, &tools)?,
     };
     let (large, small) = (Tree::of(&venv)?, source::part(&venv)?);
     eprintln!("the tree: {large}");

@@ -12,6 +12,7 @@ use anyhow::{Context as _, Result, bail};
 
 use crate::process;
 use crate::tools::{Tool, Tools};
+use crate::workspace::Workspace;
 
 /// What is installed. `torch` brings CUDA's libraries, which are most of the bytes; the others most of the entries.
 const REQUIREMENTS: &[&str] = &[
@@ -75,8 +76,15 @@ impl fmt::Display for Tree {
     }
 }
 
+/// The environment in the folder that all benchmarks share.
+pub(crate) fn ready(workspace: &Workspace, tools: &Tools) -> Result<PathBuf> {
+    let folder = workspace.target("bench/sync");
+    fs::create_dir_all(&folder).with_context(|| format!("cannot create `{}`", folder.display()))?;
+    venv(tools, &folder)
+}
+
 /// The environment, installed into `folder` unless it is there.
-pub(crate) fn venv(tools: &Tools, folder: &Path) -> Result<PathBuf> {
+fn venv(tools: &Tools, folder: &Path) -> Result<PathBuf> {
     let (venv, stamp) = (folder.join("venv"), folder.join("venv.txt"));
     let wanted = REQUIREMENTS.join("\n");
     if fs::read_to_string(&stamp).is_ok_and(|installed| installed == wanted) {
