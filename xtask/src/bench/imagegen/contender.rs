@@ -17,6 +17,8 @@ pub(crate) enum Task {
     Zstd,
     /// An image from one registry to another.
     Copy,
+    /// An image from one repository of a registry to another.
+    Mount,
     /// An image from a registry to a layout on disk.
     Pull,
     /// Files added on top of a large image in a registry.
@@ -47,10 +49,11 @@ pub(crate) enum Contender {
 
 impl Task {
     /// All of them, in the order of the table.
-    pub(crate) const ALL: [Self; 9] = [
+    pub(crate) const ALL: [Self; 10] = [
         Self::Gzip,
         Self::Zstd,
         Self::Copy,
+        Self::Mount,
         Self::Pull,
         Self::Extend,
         Self::ExtendSmall,
@@ -64,7 +67,7 @@ impl Task {
         match self {
             Self::Gzip => &[Contender::Imagegen, Contender::Parallel, Contender::Gzip],
             Self::Zstd => &[Contender::Imagegen, Contender::Parallel],
-            Self::Copy | Self::Pull => &[Contender::Imagegen, Contender::Skopeo],
+            Self::Copy | Self::Mount | Self::Pull => &[Contender::Imagegen, Contender::Skopeo],
             Self::Extend | Self::Rebase => &[Contender::Imagegen, Contender::Buildah],
             Self::ExtendSmall | Self::RebaseSmall => &[Contender::Imagegen],
             Self::ExtendLayout => &[Contender::Imagegen, Contender::Umoci],
@@ -133,6 +136,9 @@ fn imagegen(task: Task) -> String {
         Task::Gzip => build("gzip"),
         Task::Zstd => build("zstd"),
         Task::Copy => "\"$IMAGEGEN\" copy \"$REGISTRY/large:1\" \"$OTHER/ours-$RUN:1\" > log 2>&1\n".to_owned(),
+        Task::Mount => {
+            "\"$IMAGEGEN\" copy \"$REGISTRY/large:1\" \"$REGISTRY/ours-mounted-$RUN:1\" > log 2>&1\n".to_owned()
+        }
         Task::Pull => "\"$IMAGEGEN\" copy \"$REGISTRY/large:1\" oci:out:1 > log 2>&1\nsync -f out\n".to_owned(),
         Task::Extend => extend("large"),
         Task::ExtendSmall => extend("small"),
@@ -153,7 +159,8 @@ fn skopeo(task: Task) -> String {
     if task == Task::Pull {
         return format!("{copy} oci:out:1 > log 2>&1\nsync -f out\n");
     }
-    format!("{copy} \"docker://$OTHER/skopeo-$RUN:1\" > log 2>&1\n")
+    let to = if task == Task::Mount { "$REGISTRY/skopeo-mounted" } else { "$OTHER/skopeo" };
+    format!("{copy} \"docker://{to}-$RUN:1\" > log 2>&1\n")
 }
 
 /// With a storage of its own, since a CI machine starts with an empty one.
@@ -176,6 +183,7 @@ impl fmt::Display for Task {
             Self::Gzip => "build a layer, gzip",
             Self::Zstd => "build a layer, zstd",
             Self::Copy => "copy, registry to registry",
+            Self::Mount => "copy, within a registry",
             Self::Pull => "copy, registry to layout",
             Self::Extend => "extend, in a registry",
             Self::ExtendSmall => "extend, a small image",
