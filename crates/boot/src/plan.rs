@@ -146,10 +146,8 @@ pub fn plan<'a>(
     found: impl IntoIterator<Item = Found>,
     directory: &Path,
 ) -> Plan {
-    let mut stages: BTreeMap<String, Entry> = built_in
-        .into_iter()
-        .map(|name| (name.to_owned(), Entry::new(name, Source::BuiltIn, Why::BuiltIn)))
-        .collect();
+    let mut stages: BTreeMap<String, Entry> =
+        built_in.into_iter().map(|name| (name.to_owned(), Entry::new(name, Source::BuiltIn, Why::BuiltIn))).collect();
     let mut ignored = Vec::new();
     for Found { name, kind } in found {
         let reason = match kind {

@@ -172,11 +172,7 @@ mod tests {
             (version(13, 0), &[(9, 0), (6, 1)], Ok(version(12, 6))),
             (version(13, 0), &[(10, 3), (12, 1)], Ok(version(13, 0))),
             (version(11, 7), &[(8, 0)], Err(NoBackend::TooOld { oldest: version(11, 8) })),
-            (
-                version(12, 6),
-                &[(9, 0), (12, 0)],
-                Err(NoBackend::NewDevice { device: (12, 0), first: version(12, 8) }),
-            ),
+            (version(12, 6), &[(9, 0), (12, 0)], Err(NoBackend::NewDevice { device: (12, 0), first: version(12, 8) })),
             (version(12, 9), &[(11, 0)], Err(NoBackend::NewDevice { device: (11, 0), first: version(13, 0) })),
             (version(13, 0), &[(6, 1), (12, 0)], Err(NoBackend::NoneForAll)),
         ] {

@@ -53,7 +53,11 @@ impl Shown {
         let mut text = table(&self.plan, "");
         let first_boot = table(&self.first_boot, "  ");
         if !first_boot.is_empty() {
-            let ran = if self.first_boot_complete { "ran on an earlier boot, and no more" } else { "runs, on this boot alone" };
+            let ran = if self.first_boot_complete {
+                "ran on an earlier boot, and no more"
+            } else {
+                "runs, on this boot alone"
+            };
             text += &format!("25-first-boot.sh {ran}:\n{first_boot}");
         }
         if let Some(name) = self.replaced_by {
@@ -67,7 +71,9 @@ impl Shown {
 fn table(plan: &Plan, indent: &str) -> String {
     let names = plan.stages.iter().map(|stage| &stage.name).chain(plan.ignored.iter().map(|ignored| &ignored.name));
     let width = names.map(|name| name.chars().count()).max().unwrap_or(0);
-    let line = |name: &str, why: &str, rest: String| format!("{indent}{name:width$}  {why:9} {rest}").trim_end().to_owned() + "\n";
+    let line = |name: &str, why: &str, rest: String| {
+        format!("{indent}{name:width$}  {why:9} {rest}").trim_end().to_owned() + "\n"
+    };
     let mut lines: Vec<String> = Vec::new();
     for stage in &plan.stages {
         let source = match &stage.source {

@@ -1,7 +1,7 @@
 //! `vast-gpu torch-backend`: the concrete name of `PyTorch`'s backend.
 
-use vast_gpu::probe::{Device, Prober, Vendor};
 use vast_gpu::CudaVersion;
+use vast_gpu::probe::{Device, Prober, Vendor};
 use vast_gpu::tables::{self, NoBackend};
 
 use super::{PROGRAM, end, facts};
@@ -60,8 +60,7 @@ fn explain(reason: NoBackend, newest: CudaVersion, capabilities: &[(u32, u32)]) 
              hint: use a newer toolkit, on a machine whose driver supports it"
         ),
         NoBackend::NoneForAll => {
-            let devices: Vec<String> =
-                capabilities.iter().map(|(major, minor)| format!("{major}.{minor}")).collect();
+            let devices: Vec<String> = capabilities.iter().map(|(major, minor)| format!("{major}.{minor}")).collect();
             format!(
                 "none up to CUDA {newest} runs on all of these devices, of compute capability {}\n  \
                  hint: hide some of them from the container (NVIDIA_VISIBLE_DEVICES)",

@@ -49,7 +49,12 @@ fn each_flag_changes_its_variable_and_no_other() {
         let output = fake.run(&["run", "--only", "20", flag]);
         let expected: String = VARIABLES
             .into_iter()
-            .chain([("DISABLE_FORWARD_COMPAT", ""), ("JUPYTER_OVERRIDE", ""), ("FORCE_JUPYTER", ""), ("supervisord_pid", "")])
+            .chain([
+                ("DISABLE_FORWARD_COMPAT", ""),
+                ("JUPYTER_OVERRIDE", ""),
+                ("FORCE_JUPYTER", ""),
+                ("supervisord_pid", ""),
+            ])
             .map(|(variable, default)| format!("{variable}={}\n", if variable == name { value } else { default }))
             .collect();
         assert_eq!(fake.read_out("seen"), expected, "{flag}");
@@ -65,7 +70,10 @@ fn a_stage_may_change_what_the_flags_decided_and_sees_which_process_supervisor_i
     fake.write("/root/.ssh/authorized_keys", "ssh-ed25519 AAAA me\n");
     fs::create_dir_all(fake.path("/home/user")).unwrap();
     fake.stage("20-changes.sh", "propagate_user_keys=false; generate_tls_cert=false");
-    fake.stage("70-see.sh", "until [ -s $OUT/pid ]; do sleep 0.01; done; echo $supervisord_pid >$OUT/seen; touch \"$GO\"");
+    fake.stage(
+        "70-see.sh",
+        "until [ -s $OUT/pid ]; do sleep 0.01; done; echo $supervisord_pid >$OUT/seen; touch \"$GO\"",
+    );
     let go = fake.path("/go").display().to_string();
     let output = fake.run_with(&[("GO", &go)], &[]);
     assert_eq!(output.status.code(), Some(0));
@@ -82,7 +90,8 @@ fn keys_the_environment_and_the_venv_are_left_alone_when_a_flag_says_so() {
         fs::create_dir_all(fake.path("/home/user")).unwrap();
         fake.write("/workspace/.env", "FROM_ENV=1\n");
         fake.stage("20-see.sh", "echo \"[$FROM_ENV]\" >$OUT/seen");
-        let flags: &[&str] = if with_flags { &["--no-user-keys", "--no-export-env", "--no-activate-pyenv"] } else { &[] };
+        let flags: &[&str] =
+            if with_flags { &["--no-user-keys", "--no-export-env", "--no-activate-pyenv"] } else { &[] };
         fake.run(&[&["run", "--only", "10,20,45,46"], flags].concat());
         assert_eq!(fake.path("/home/user/.ssh/authorized_keys").exists(), !with_flags);
         assert_eq!(fake.read_out("seen"), if with_flags { "[]\n" } else { "[1]\n" });
@@ -125,7 +134,9 @@ fn with_gpu() -> Fake {
         let path = fake.path(path);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         let source = fake.out("library.c");
-        let code = format!("int cuDriverGetVersion(int *v) {{ *v = {number}; return 0; }} int cuInit(unsigned f) {{ return 0; }}");
+        let code = format!(
+            "int cuDriverGetVersion(int *v) {{ *v = {number}; return 0; }} int cuInit(unsigned f) {{ return 0; }}"
+        );
         fs::write(&source, code).unwrap();
         let compiled = Command::new("cc").args(["-shared", "-fPIC", "-o"]).args([&path, &source]).status().unwrap();
         assert!(compiled.success());
@@ -147,7 +158,11 @@ fn cuda_is_set_up_with_forward_compatibility_unless_the_flag_says_no() {
         for boot in 1..=2 {
             let output = fake.run_with(&env, &[&["run", "--only", "05,20"], flags].concat());
             assert_eq!(output.status.code(), Some(0));
-            assert_eq!(fake.recorded("05-configure-cuda.sh"), ("done".into(), format!("CUDA {version}")), "boot {boot}");
+            assert_eq!(
+                fake.recorded("05-configure-cuda.sh"),
+                ("done".into(), format!("CUDA {version}")),
+                "boot {boot}"
+            );
             let link = fs::read_link(fake.path("/usr/local/cuda")).unwrap();
             assert_eq!(link.display().to_string(), format!("/usr/local/cuda-{version}"));
             assert_eq!(fake.path("/etc/vast-cuda-compat-established").exists(), version == "13.0");
@@ -170,9 +185,15 @@ fn cuda_that_cannot_be_set_up_is_a_line_of_the_failures_and_the_boot_goes_on() {
     fake.write("/dev/nvidiactl", "");
     fake.stage("20-see.sh", "echo ran >$OUT/seen");
     assert_eq!(fake.run(&["run", "--only", "05,20"]).status.code(), Some(0));
-    assert_eq!((fake.recorded("05-configure-cuda.sh").0.as_str(), fake.read_out("seen").as_str()), ("gave-up", "ran\n"));
+    assert_eq!(
+        (fake.recorded("05-configure-cuda.sh").0.as_str(), fake.read_out("seen").as_str()),
+        ("gave-up", "ran\n")
+    );
     let failures = fs::read_to_string(fake.path("/var/log/vast_boot_failures")).unwrap();
-    assert!(failures.starts_with("05-configure-cuda: the newest CUDA version that the driver supports is unknown: "), "{failures}");
+    assert!(
+        failures.starts_with("05-configure-cuda: the newest CUDA version that the driver supports is unknown: "),
+        "{failures}"
+    );
     assert_eq!(failures.lines().count(), 1);
     let marker = fs::read_to_string(fake.path("/run/vast-cuda-config-failed")).unwrap();
     assert!(failures.contains(marker.trim()), "{marker}");

@@ -77,7 +77,8 @@ stat -c %U /home/user/.bashrc
     for home in ["/root", "/home/user"] {
         expected += &format!("== {home} interactive\n{inside}== {home} other\n/|etc|env|yes|main\n2\n");
     }
-    expected += &format!("== while it is set up\n{warning}{inside}== other, while it is set up\n/|etc|env|yes|main\n2\n");
+    expected +=
+        &format!("== while it is set up\n{warning}{inside}== other, while it is set up\n/|etc|env|yes|main\n2\n");
     expected += &format!("== another venv\n{}", inside.replace("main", "other"));
     expected += &format!("== no venv\n{}", inside.replace("main", ""));
     expected += "== twice\n1\n1\nalias mine='x'\nuser\n";
@@ -177,7 +178,12 @@ fn one_boot_does_the_work_of_every_row() {
     fake.stage("first_boot/10-once.sh", "echo once >$OUT/once");
     fake.write("/fix.sh", "echo fixed\n");
     fake.write("/provision.sh", "echo provisioned\n");
-    let env = [("HOTFIX_SCRIPT", "/fix.sh"), ("PROVISIONING_SCRIPT", "/provision.sh"), ("CONTAINER_ID", "7"), ("VAST_SIGN_URL", "http://127.0.0.1:1/")];
+    let env = [
+        ("HOTFIX_SCRIPT", "/fix.sh"),
+        ("PROVISIONING_SCRIPT", "/provision.sh"),
+        ("CONTAINER_ID", "7"),
+        ("VAST_SIGN_URL", "http://127.0.0.1:1/"),
+    ];
     let output = fake.run_with(&env, &["--no-cert-gen"]);
     assert_eq!(output.status.code(), Some(0), "{output:?}");
 
@@ -188,10 +194,14 @@ fn one_boot_does_the_work_of_every_row() {
     };
     assert_eq!(fake.recorded("05-configure-cuda.sh"), ("skipped".into(), "no NVIDIA driver".into()));
     assert!(read("/etc/environment").starts_with("# Template controlled environment for C.7\n"));
-    let mut shims: Vec<_> = fs::read_dir(fake.path("/opt/sys-venv/shim")).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    let mut shims: Vec<_> =
+        fs::read_dir(fake.path("/opt/sys-venv/shim")).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     shims.sort();
     assert_eq!(shims, ["keep", "supervisorctl"]);
-    assert_eq!((facts("/var/log/portal").0, facts("/var/log/app.log").1, facts("/var/log/app.log").2), (0o1777, 1001, 0));
+    assert_eq!(
+        (facts("/var/log/portal").0, facts("/var/log/app.log").1, facts("/var/log/app.log").2),
+        (0o1777, 1001, 0)
+    );
     assert!(!fake.path("/var/log/rooted.log").exists());
     assert_eq!(read("/var/log/hotfix.log"), "fixed\n");
     assert_eq!(fake.read_out("once"), "once\n");
@@ -200,9 +210,15 @@ fn one_boot_does_the_work_of_every_row() {
         assert!(read(&format!("{home}/.bashrc")).contains("### Entrypoint setup ###"));
         assert!(read(&format!("{home}/.gitconfig")).contains("/workspace/repository"));
     }
-    assert_eq!((facts("/home/user/.ssh"), facts("/home/user/.ssh/authorized_keys")), ((0o700, 1001, 0), (0o600, 1001, 0)));
+    assert_eq!(
+        (facts("/home/user/.ssh"), facts("/home/user/.ssh/authorized_keys")),
+        ((0o700, 1001, 0), (0o600, 1001, 0))
+    );
     assert_eq!(fake.recorded("48-venv-backup.sh"), ("skipped".into(), "no venv".into()));
-    assert_eq!(fake.read_out("supervisor"), format!("held -n -c {}\n", fake.path("/etc/supervisor/supervisord.conf").display()));
+    assert_eq!(
+        fake.read_out("supervisor"),
+        format!("held -n -c {}\n", fake.path("/etc/supervisor/supervisord.conf").display())
+    );
     assert_eq!(read("/var/log/portal/provisioning.log"), "provisioned\n");
     assert!(fake.path("/.provisioning_complete").exists() && !fake.path("/.provisioning").exists());
 
@@ -213,11 +229,20 @@ fn one_boot_does_the_work_of_every_row() {
     assert_eq!(log.len(), 17);
     for record in &log {
         assert!(record["start"].as_str().unwrap().parse::<jiff::Timestamp>().is_ok(), "{record}");
-        assert!(record["duration_ms"].is_f64() && record["source"] == "built-in" && record["boot"] == log[0]["boot"], "{record}");
+        assert!(
+            record["duration_ms"].is_f64() && record["source"] == "built-in" && record["boot"] == log[0]["boot"],
+            "{record}"
+        );
         assert!(["done", "skipped"].contains(&record["outcome"].as_str().unwrap()), "{record}");
     }
     assert!(!fake.path("/var/log/vast_boot_failures").exists());
-    let status = Command::new(VAST_BOOT).args(["status", "--root"]).arg(fake.root()).env_clear().env("OUT", out).output().unwrap();
+    let status = Command::new(VAST_BOOT)
+        .args(["status", "--root"])
+        .arg(fake.root())
+        .env_clear()
+        .env("OUT", out)
+        .output()
+        .unwrap();
     let status = String::from_utf8(status.stdout).unwrap();
     assert!(status.starts_with("boot of C.7 at ") && status.contains('█'), "{status}");
     assert_eq!(status.lines().count(), 18);

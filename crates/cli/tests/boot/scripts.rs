@@ -42,7 +42,11 @@ fn a_script_by_url_runs_if_it_is_one_and_the_promised_one() {
     for (what, url, reason) in [
         ("plain", serve("200 OK", SCRIPT), None),
         ("the promised one", format!("{}#sha256={digest}", serve("200 OK", SCRIPT)), None),
-        ("another than promised", format!("{}#sha256={digest}", serve("200 OK", "touch $OUT/ran")), Some("its SHA-256 is ")),
+        (
+            "another than promised",
+            format!("{}#sha256={digest}", serve("200 OK", "touch $OUT/ran")),
+            Some("its SHA-256 is "),
+        ),
         ("a checksum that is none", format!("{}#sha256=12", serve("200 OK", SCRIPT)), Some("the checksum after")),
         ("a page", serve("200 OK", "<!DOCTYPE html><html>touch $OUT/ran"), Some("it is an HTML page")),
         ("an error", serve("404 Not Found", SCRIPT), Some("the server answered 404")),
@@ -60,7 +64,11 @@ fn a_script_by_url_runs_if_it_is_one_and_the_promised_one() {
         assert!(!message.contains("in-query"), "{what}: {message}");
         match reason {
             None => {
-                assert_eq!((outcome.as_str(), fake.read_out("ran").as_str()), ("done", "ran 05 \nsee []\nran 05 \nsee []\n"), "{what}");
+                assert_eq!(
+                    (outcome.as_str(), fake.read_out("ran").as_str()),
+                    ("done", "ran 05 \nsee []\nran 05 \nsee []\n"),
+                    "{what}"
+                );
             }
             Some(reason) => {
                 assert_eq!((outcome.as_str(), fake.read_out("ran").as_str()), ("failed", "see []\nsee []\n"), "{what}");
@@ -76,7 +84,11 @@ fn a_script_by_url_runs_if_it_is_one_and_the_promised_one() {
         assert_eq!(output.status.code(), Some(0), "{what}");
         let (outcome, message) = fake.recorded("BOOT_SCRIPT");
         match reason {
-            None => assert_eq!((outcome.as_str(), fake.read_out("ran").as_str()), ("done", "ran  --no-cert-gen --sync-home=x\n"), "{what}"),
+            None => assert_eq!(
+                (outcome.as_str(), fake.read_out("ran").as_str()),
+                ("done", "ran  --no-cert-gen --sync-home=x\n"),
+                "{what}"
+            ),
             Some(reason) => {
                 assert_eq!((outcome.as_str(), fake.read_out("ran").as_str()), ("failed", "sequence\n"), "{what}");
                 assert!(message.contains(reason) && !message.contains("in-query"), "{what}: {message}");
@@ -110,7 +122,9 @@ fn what_replaces_the_sequence_is_chosen_by_the_variable_before_the_image() {
     fake.stage("20-never.sh", "touch $OUT/never");
     fake.write("/opt/instance-tools/bin/boot_custom.sh", "#!/bin/sh\necho \"image $*\" >>$OUT/ran; exit 6\n");
     fake.write("/template.sh", "#!/bin/sh\necho \"template $*\" >>$OUT/ran; exit 7\n");
-    for (env, code, replaced_by) in [(&[][..], 6, "boot_custom.sh"), (&[("BOOT_SCRIPT", "/template.sh")], 7, "BOOT_SCRIPT")] {
+    for (env, code, replaced_by) in
+        [(&[][..], 6, "boot_custom.sh"), (&[("BOOT_SCRIPT", "/template.sh")], 7, "BOOT_SCRIPT")]
+    {
         let plan = String::from_utf8(fake.run_with(env, &["plan"]).stdout).unwrap();
         assert!(plan.ends_with(&format!("{replaced_by} replaces all of this\n")), "{plan}");
         assert_eq!(fake.run_with(env, &["--no-cert-gen"]).status.code(), Some(code));

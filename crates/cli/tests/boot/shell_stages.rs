@@ -57,7 +57,8 @@ fn the_order_is_that_of_a_glob_byte_by_byte() {
     let ran: Vec<String> = fake.log().iter().map(|record| record["stage"].as_str().unwrap().to_owned()).collect();
     assert_eq!(ran, expected);
     let plan: serde_json::Value = serde_json::from_slice(&fake.run(&["plan", "--json"]).stdout).unwrap();
-    let planned: Vec<_> = plan["stages"].as_array().unwrap().iter().map(|stage| stage["name"].as_str().unwrap()).collect();
+    let planned: Vec<_> =
+        plan["stages"].as_array().unwrap().iter().map(|stage| stage["name"].as_str().unwrap()).collect();
     assert_eq!(planned, expected);
     let of_files: Vec<_> = expected.iter().filter(|name| files.contains(&name.as_str())).cloned().collect();
     assert_eq!(fake.read_out("order").lines().collect::<Vec<_>>(), of_files);
@@ -74,7 +75,12 @@ const STAGES: [(&str, &str, &str, &str); 21] = [
     ("set -euo pipefail; export X=1; : $not_set", "failed", "exited with 1", "1"),
     ("f() { exit 5; }; export X=1; f; export X=2", "failed", "exited with 5", "1"),
     ("export X=1\nif then\n", "failed", "exited with 2", "1"),
-    ("export X=1; kill -9 $$", "failed", "was killed by signal 9; its shell was replaced or killed, so what it exported is not known", "-"),
+    (
+        "export X=1; kill -9 $$",
+        "failed",
+        "was killed by signal 9; its shell was replaced or killed, so what it exported is not known",
+        "-",
+    ),
     ("export X=1; exec true", "done", "its shell was replaced or killed, so what it exported is not known", "-"),
     ("X=(1 2)", "done", "", "-"),
     ("declare -ax X=(1 2)", "done", "", "-"),
@@ -175,7 +181,10 @@ fn a_file_that_cannot_be_read_fails_alone_and_one_that_need_not_be_executable_ru
     };
     let plan = text(&run(&["plan"]).stdout);
     let line = plan.lines().find(|line| line.starts_with("20-secret.sh")).unwrap();
-    assert!(line.ends_with("/etc/vast_boot.d/20-secret.sh (cannot be read: Permission denied (os error 13))"), "{line}");
+    assert!(
+        line.ends_with("/etc/vast_boot.d/20-secret.sh (cannot be read: Permission denied (os error 13))"),
+        "{line}"
+    );
     let output = run(&["run", "--only", "20,21"]);
     assert_eq!(output.status.code(), Some(0));
     let (outcome, message) = fake.recorded("20-secret.sh");
@@ -202,14 +211,20 @@ fn replaced_inserted_and_masked_stages_do_what_the_plan_says() {
     fake.write("/etc/vast_boot.d/README.md", "");
 
     let plan = text(&fake.run(&["plan"]).stdout);
-    let lines = |start: &str| plan.lines().filter(|line| line.trim_start().starts_with(start)).collect::<Vec<_>>().join("\n");
+    let lines =
+        |start: &str| plan.lines().filter(|line| line.trim_start().starts_with(start)).collect::<Vec<_>>().join("\n");
     let shown: Vec<(&str, Vec<String>)> = ["44", "45", "46-e", "46-u", "47", "48", "README", "25", "10-o", "11-m"]
         .into_iter()
-        .map(|start| (start, lines(start).lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect()))
+        .map(|start| {
+            (start, lines(start).lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect())
+        })
         .collect();
     let expected: Vec<(&str, Vec<String>)> = [
         ("44", &[][..]),
-        ("45", &["45-user-write-bashrc.sh replaced /etc/vast_boot.d/45-user-write-bashrc.sh (its line ends are mended)"]),
+        (
+            "45",
+            &["45-user-write-bashrc.sh replaced /etc/vast_boot.d/45-user-write-bashrc.sh (its line ends are mended)"],
+        ),
         ("46-e", &["46-extra.sh inserted /etc/vast_boot.d/46-extra.sh"]),
         ("46-u", &["46-user-propagate-ssh-keys.sh masked /etc/vast_boot.d/46-user-propagate-ssh-keys.sh"]),
         ("47", &["47-user-git-safe-dirs.sh built-in", "47-dangling.sh ignored it is not a readable file"]),

@@ -18,7 +18,11 @@ fn the_workspace_decides_what_is_not_set() {
         let fake = Fake::new();
         fake.stage("20-see.sh", "printf '%s\\n' \"$WORKSPACE\" \"$DATA_DIRECTORY\" \"$HF_HOME\" \"$PWD\" >$OUT/seen");
         assert_eq!(fake.run_with(env, &["run", "--only", "10,20"]).status.code(), Some(0));
-        assert_eq!(fake.read_out("seen"), format!("{workspace}\n{data}\n{hf}\n{}\n", root(&fake, workspace)), "{env:?}");
+        assert_eq!(
+            fake.read_out("seen"),
+            format!("{workspace}\n{data}\n{hf}\n{}\n", root(&fake, workspace)),
+            "{env:?}"
+        );
         let environment = fs::read_to_string(fake.path("/etc/environment")).unwrap();
         assert!(environment.contains(&format!("HF_HOME=\"{hf}\"\n")), "{environment}");
     }
@@ -128,7 +132,8 @@ fn thread_pools_are_limited_by_the_quota_where_processes_are_scarce() {
     fake.run_with(&[("RAYON_NUM_THREADS", "5")], &stages);
     assert_eq!(fake.read_out("seen"), "8 8 3 8 8 8 5 8 ");
     let text = fs::read_to_string(fake.path("/etc/environment")).unwrap();
-    let block = text.split_once("# VAST_CPU_THREAD_CAPS_BEGIN ").unwrap().1.split_once("# VAST_CPU_THREAD_CAPS_END").unwrap().0;
+    let block =
+        text.split_once("# VAST_CPU_THREAD_CAPS_BEGIN ").unwrap().1.split_once("# VAST_CPU_THREAD_CAPS_END").unwrap().0;
     assert_eq!(block.lines().skip(1).count(), 6, "{text}");
     // A lower ceiling; what the file said before is no choice of the user's.
     fake.run_with(&[("RAYON_NUM_THREADS", "5"), ("VAST_CPU_THREAD_CEILING", "6")], &stages);

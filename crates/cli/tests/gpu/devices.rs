@@ -66,11 +66,15 @@ fn a_divided_device_shows_its_instances() {
     };
     let shown = json(&mut divided("probe"));
     let instances = shown["devices"][0]["mig_instances"].as_array().unwrap();
-    let seen: Vec<_> = instances.iter().map(|instance| (instance["uuid"].as_str(), instance["name"].as_str())).collect();
+    let seen: Vec<_> =
+        instances.iter().map(|instance| (instance["uuid"].as_str(), instance["name"].as_str())).collect();
     let name = Some("NVIDIA H200 MIG 1g.18gb");
     assert_eq!(seen, [(Some("MIG-0"), name), (Some("MIG-1"), name)]);
     assert_eq!(instances[0]["memory_total_bytes"], 18_253_611_008_u64);
-    assert_eq!((&shown["devices"][0]["mig_enabled"], &shown["devices"][1]["mig_enabled"]), (&true.into(), &false.into()));
+    assert_eq!(
+        (&shown["devices"][0]["mig_enabled"], &shown["devices"][1]["mig_enabled"]),
+        (&true.into(), &false.into())
+    );
     assert_eq!(shown["devices"][1]["mig_instances"], serde_json::json!([]));
     let (out, _) = said(&divided("probe").assert().success());
     assert!(out.lines().any(|line| line.starts_with("0 ") && line.ends_with(" 2")), "{out}");
@@ -128,18 +132,29 @@ fn amd_devices_of_many_kinds_are_read_from_sysfs() {
             sys(root.path(), &format!("drm/card{number}/device/{path}"), text);
         }
     };
-    card(0, &[
-        ("product_name", "AMD Instinct MI300X\n"),
-        ("mem_info_vram_total", "206141652992\n"),
-        ("mem_info_vram_used", "1073741824\n"),
-        ("gpu_busy_percent", "5\n"),
-        ("drm/renderD128/dev", ""),
-        ("hwmon/hwmon4/power1_average", "135500000\n"),
-        ("hwmon/hwmon4/power1_cap", "750000000\n"),
-        ("hwmon/hwmon4/temp1_input", "-1500\n"),
-    ]);
+    card(
+        0,
+        &[
+            ("product_name", "AMD Instinct MI300X\n"),
+            ("mem_info_vram_total", "206141652992\n"),
+            ("mem_info_vram_used", "1073741824\n"),
+            ("gpu_busy_percent", "5\n"),
+            ("drm/renderD128/dev", ""),
+            ("hwmon/hwmon4/power1_average", "135500000\n"),
+            ("hwmon/hwmon4/power1_cap", "750000000\n"),
+            ("hwmon/hwmon4/temp1_input", "-1500\n"),
+        ],
+    );
     // A newer chip that reports its input power, and has no name.
-    card(2, &[("product_name", "\n"), ("hwmon/hwmon0/power1_input", "90000000\n"), ("drm/renderD130/dev", ""), ("hwmon/hwmon0/temp1_input", "61000\n")]);
+    card(
+        2,
+        &[
+            ("product_name", "\n"),
+            ("hwmon/hwmon0/power1_input", "90000000\n"),
+            ("drm/renderD130/dev", ""),
+            ("hwmon/hwmon0/temp1_input", "61000\n"),
+        ],
+    );
     // A container that was given little: no sensors, no memory, and values that are none.
     card(11, &[("gpu_busy_percent", "busy\n"), ("mem_info_vram_total", "-1\n"), ("uevent", "DRIVER=amdgpu\n")]);
     // Outputs, render nodes and other makers are no devices.
@@ -181,6 +196,7 @@ fn devices_of_both_makers_are_listed_nvidias_first() {
     sys(root.path(), "drm/card0/device/vendor", "0x1002\n");
     let nvml = nvml();
     let shown = json(gpu(root.path(), "probe", Some(nvml.path())).env("FAKE_DEVICES", "8.6"));
-    let seen: Vec<_> = shown["devices"].as_array().unwrap().iter().map(|device| (&device["vendor"], &device["index"])).collect();
+    let seen: Vec<_> =
+        shown["devices"].as_array().unwrap().iter().map(|device| (&device["vendor"], &device["index"])).collect();
     assert_eq!(seen, [(&"nvidia".into(), &0.into()), (&"amd".into(), &0.into())]);
 }

@@ -37,12 +37,10 @@ int cuInit(unsigned f) {
 pub(crate) const SAYS: &str = "#include <stdlib.h>\nint cuDriverGetVersion(int *v) { *v = atoi(getenv(\"FAKE_CUDA\")); \
                                return 0; } int cuInit(unsigned f) { return 0; }";
 
-pub(crate) const HANGS: &str =
-    "#include <unistd.h>\nint cuDriverGetVersion(int *v) { for (;;) pause(); } int cuInit(unsigned f) { for (;;) pause(); }";
+pub(crate) const HANGS: &str = "#include <unistd.h>\nint cuDriverGetVersion(int *v) { for (;;) pause(); } int cuInit(unsigned f) { for (;;) pause(); }";
 pub(crate) const HANGS_WHEN_LOADED: &str =
     "#include <unistd.h>\n__attribute__((constructor)) static void f(void) { for (;;) pause(); }";
-pub(crate) const CRASHES: &str =
-    "#include <stdlib.h>\nint cuDriverGetVersion(int *v) { abort(); } int cuInit(unsigned f) { return *(volatile int *)0; }";
+pub(crate) const CRASHES: &str = "#include <stdlib.h>\nint cuDriverGetVersion(int *v) { abort(); } int cuInit(unsigned f) { return *(volatile int *)0; }";
 pub(crate) const FAILS: &str = "int cuDriverGetVersion(int *v) { return 3; }";
 pub(crate) const TALKS: &str =
     "#include <stdio.h>\nint cuDriverGetVersion(int *v) { puts(\"12.9\"); fflush(stdout); *v = 12080; return 0; }";

@@ -108,7 +108,10 @@ impl System {
 fn needed(program: &Path) -> Vec<PathBuf> {
     let output = Command::new("ldd").arg(program).output().unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
-    text.split_whitespace().filter(|word| word.starts_with('/')).map(|path| PathBuf::from(path.trim_end_matches(':'))).collect()
+    text.split_whitespace()
+        .filter(|word| word.starts_with('/'))
+        .map(|path| PathBuf::from(path.trim_end_matches(':')))
+        .collect()
 }
 
 #[test]
@@ -121,7 +124,11 @@ fn boots_after_forward_compatibility_choose_the_same_although_a_plain_probe_is_w
         let plan = system.json(&["vast-gpu", "plan", "--json"]);
         assert_eq!(plan["choice"]["forward-compat"], "13.0", "boot {boot}");
         assert_eq!(plan["changes"].as_array().unwrap().is_empty(), boot > 1, "boot {boot}: {plan}");
-        assert_eq!(system.said(&["vast-gpu", "apply"]), "CUDA 13.0, with its forward-compatibility libraries", "boot {boot}");
+        assert_eq!(
+            system.said(&["vast-gpu", "apply"]),
+            "CUDA 13.0, with its forward-compatibility libraries",
+            "boot {boot}"
+        );
         // Wrong about the driver, and right about what programs get.
         assert_eq!(system.said(&["plain-probe"]), "13.0", "boot {boot}");
         let (code, version, says) = system.run(&["cuda-driver-version", "--verbose"]);

@@ -55,7 +55,6 @@ fn an_unknown_version_is_told_and_never_guessed() {
     gpu(root.path(), "torch-backend", None).assert().code(2);
 }
 
-
 /// NVIDIA's branches, how the kernel names them, the newest CUDA version of each as `cuDriverGetVersion` counts, and what an image with
 /// CUDA 12.4, 12.8 and 13.0 uses then.
 const DRIVERS: [(&str, bool, u32, &str); 14] = [
@@ -84,8 +83,12 @@ fn every_driver_from_535_to_615_gets_the_toolkit_that_fits_it_with_nvml_and_with
     let (with, without) = (libraries.path().join("nvml"), libraries.path().join("none"));
     for (driver, open, number, expected) in DRIVERS {
         let root = tempfile::tempdir().unwrap();
-        let kernel = if open { "NVIDIA UNIX Open Kernel Module for x86_64" } else { "NVIDIA UNIX x86_64 Kernel Module" };
-        kernel_driver(root.path(), &format!("{kernel}  {driver}  Release Build  (dvs-builder@U22)  Wed Feb 26 02:10:48 UTC 2025"));
+        let kernel =
+            if open { "NVIDIA UNIX Open Kernel Module for x86_64" } else { "NVIDIA UNIX x86_64 Kernel Module" };
+        kernel_driver(
+            root.path(),
+            &format!("{kernel}  {driver}  Release Build  (dvs-builder@U22)  Wed Feb 26 02:10:48 UTC 2025"),
+        );
         fs::create_dir_all(root.path().join(LIBRARIES)).unwrap();
         let own = root.path().join(LIBRARIES).join(format!("libcuda.so.{driver}"));
         fs::copy(libraries.path().join("libcuda.so"), &own).unwrap();
@@ -111,7 +114,11 @@ fn every_driver_from_535_to_615_gets_the_toolkit_that_fits_it_with_nvml_and_with
             let version = expected.split(' ').nth(1).unwrap();
             assert_eq!(current(root.path()), Some(format!("/usr/local/cuda-{version}")), "{driver}");
             // A toolkit that is newer than the driver is used, and that is said.
-            assert_eq!(said(&applied).1.contains("minor-version compatibility"), expected.starts_with("minor"), "{driver}");
+            assert_eq!(
+                said(&applied).1.contains("minor-version compatibility"),
+                expected.starts_with("minor"),
+                "{driver}"
+            );
             assert_eq!(text(root.path(), "run/vast-cuda-config-failed"), None, "{driver}");
         }
     }
@@ -249,12 +256,15 @@ fn the_plan_is_data_and_what_apply_then_does() {
     assert_eq!(plan["environment"]["unset"], serde_json::json!(["LD_LIBRARY_PATH"]));
     gpu(root.path(), "apply", None).assert().success();
     for change in expected.as_array().unwrap() {
-        let at = |change: &serde_json::Value| root.path().join(change["path"].as_str().unwrap().trim_start_matches('/'));
+        let at =
+            |change: &serde_json::Value| root.path().join(change["path"].as_str().unwrap().trim_start_matches('/'));
         match (change.get("link"), change.get("write")) {
             (Some(link), _) => {
                 assert_eq!(fs::read_link(at(link)).unwrap().to_str(), link["target"].as_str(), "{change}");
             }
-            (_, Some(write)) => assert_eq!(fs::read_to_string(at(write)).ok().as_deref(), write["content"].as_str(), "{change}"),
+            (_, Some(write)) => {
+                assert_eq!(fs::read_to_string(at(write)).ok().as_deref(), write["content"].as_str(), "{change}")
+            }
             _ => panic!("{change}"),
         }
     }

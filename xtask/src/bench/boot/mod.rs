@@ -74,7 +74,10 @@ pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<Verdict> {
     stages.print();
 
     let (boot, shell) = (median(&mut boots), median(&mut shells));
-    println!("\n| a boot with nothing to do, {} entries in the workspace | median of {} | limit |", tree.entries, args.runs);
+    println!(
+        "\n| a boot with nothing to do, {} entries in the workspace | median of {} | limit |",
+        tree.entries, args.runs
+    );
     println!("|---|--:|--:|");
     println!("| `vast-boot`, from its start to its end | {} | {} |", milliseconds(boot), milliseconds(BOOT));
     println!("| of that: all stages | {} | |", milliseconds(stages.sum()));
@@ -86,8 +89,16 @@ pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<Verdict> {
     let size = fs::metadata(binaries.join("vast-boot")).context("cannot look at `vast-boot`")?.len();
     println!("\n| `vast-boot` | | limit |");
     println!("|---|--:|--:|");
-    println!("| resident while it waits, both processes | {} | {} |", megabytes(waiting.sum()), megabytes(WAITING_BYTES));
-    println!("| of that: the first process, the sequence | {}, {} | |", megabytes(waiting.first), megabytes(waiting.sequence));
+    println!(
+        "| resident while it waits, both processes | {} | {} |",
+        megabytes(waiting.sum()),
+        megabytes(WAITING_BYTES)
+    );
+    println!(
+        "| of that: the first process, the sequence | {}, {} | |",
+        megabytes(waiting.first),
+        megabytes(waiting.sequence)
+    );
     println!("| of it: not shared with other processes | {} | |", megabytes(waiting.private));
     println!("| size | {} | {} |", megabytes(size), megabytes(BINARY_BYTES));
     fine &= kept("the memory while it waits", waiting.sum() <= WAITING_BYTES);

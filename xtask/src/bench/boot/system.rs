@@ -100,12 +100,19 @@ impl System {
         for item in ["app", "notebooks", "tools"] {
             self.write(&format!("opt/workspace-internal/{item}/README.md"), "What the image brings.\n")?;
         }
-        std::os::unix::fs::chown(self.root.join("home/user"), Some(1001), Some(0)).context("cannot give `user` its home")
+        std::os::unix::fs::chown(self.root.join("home/user"), Some(1001), Some(0))
+            .context("cannot give `user` its home")
     }
 
     /// A venv of this machine's Python, with many distributions and no pip.
     fn venv(&self) -> Result<()> {
-        process::run(Command::new("chroot").arg(&self.root).args(["python3", "-m", "venv", "--without-pip", "/venv/main"]))?;
+        process::run(Command::new("chroot").arg(&self.root).args([
+            "python3",
+            "-m",
+            "venv",
+            "--without-pip",
+            "/venv/main",
+        ]))?;
         let lib = self.root.join("venv/main/lib");
         let mut entries = fs::read_dir(&lib).with_context(|| format!("cannot list `{}`", lib.display()))?;
         let python = entries.next().context("a venv without a Python")?.context("cannot list the venv")?.file_name();

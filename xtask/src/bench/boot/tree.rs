@@ -106,7 +106,8 @@ mod tests {
         let tree = tree(folder.path(), 5000).unwrap();
         let count = |path: &Path| walkdir::WalkDir::new(path).min_depth(1).into_iter().count();
         assert_eq!(count(&tree.path), 5000);
-        let repositories = walkdir::WalkDir::new(&tree.path).into_iter().filter(|entry| entry.as_ref().unwrap().file_name() == ".git");
+        let repositories =
+            walkdir::WalkDir::new(&tree.path).into_iter().filter(|entry| entry.as_ref().unwrap().file_name() == ".git");
         assert_eq!(repositories.count(), 13);
         fs::write(tree.path.join("mine"), "").unwrap();
         assert_eq!(count(&super::tree(folder.path(), 5000).unwrap().path), 5001);

@@ -56,8 +56,8 @@ fn look(system: &System, child: &mut Child) -> Result<Waiting> {
         }
         std::thread::sleep(Duration::from_millis(20));
     };
-    // What is done after the record is written is done soon, or is part of waiting.
-    std::thread::sleep(Duration::from_secs(1));
+    // It is the long wait that is promised something, not its first moments.
+    std::thread::sleep(Duration::from_secs(5));
     Ok(Waiting {
         first: kilobytes(first, "status", &["VmRSS"])?,
         sequence: kilobytes(sequence, "status", &["VmRSS"])?,
