@@ -16,10 +16,11 @@ pub(crate) const SETTLED: Duration = Duration::from_secs(1);
 pub(crate) fn let_go() {
     let maps = fs::read_to_string("/proc/self/smaps").unwrap_or_default();
     for range in clean(&maps) {
+        let start = std::ptr::with_exposed_provenance_mut::<c_void>(range.start);
         #[allow(unsafe_code, reason = "neither std nor the features of rustix that are in use offer madvise")]
         // SAFETY: the range is a whole mapping of a file, nobody can write to it, and none of its pages differs from the file's. The
         // kernel fills it with the same bytes when it is touched again, this very code included.
-        let _ = unsafe { libc::madvise(range.start as *mut c_void, range.len(), libc::MADV_DONTNEED) };
+        let _ = unsafe { libc::madvise(start, range.len(), libc::MADV_DONTNEED) };
     }
 }
 
@@ -30,8 +31,8 @@ fn clean(smaps: &str) -> Vec<Range<usize>> {
     // Of one that was changed, some pages may have been swapped out.
     let (mut changed, mut swapped) = (None, None);
     for line in smaps.lines() {
-        if let Some(mapping) = mapping(line) {
-            current = mapping;
+        if let Some((range, is_fixed)) = mapping(line) {
+            current = is_fixed.then_some(range);
             (changed, swapped) = (None, None);
         } else if let Some(kilobytes) = line.strip_prefix("Anonymous:") {
             changed = Some(kilobytes.trim() != "0 kB");
@@ -48,15 +49,16 @@ fn clean(smaps: &str) -> Vec<Range<usize>> {
     found
 }
 
-/// The first line of a mapping, `55d0-55d1 r-xp 00000000 08:01 42   /usr/bin/x`; the range where it is a file's and cannot be written to.
-fn mapping(line: &str) -> Option<Option<Range<usize>>> {
+/// The first line of a mapping, `55d0-55d1 r-xp 00000000 08:01 42   /usr/bin/x`: its range, and whether it is a file's and cannot be
+/// written to.
+fn mapping(line: &str) -> Option<(Range<usize>, bool)> {
     let mut fields = line.split_ascii_whitespace();
     let (start, end) = fields.next()?.split_once('-')?;
     let address = |text| usize::from_str_radix(text, 16).ok();
     let range = address(start)?..address(end)?;
     let rights = fields.next()?;
     let is_files = fields.nth(3).is_some_and(|path| path.starts_with('/'));
-    Some((is_files && !rights.contains('w') && rights.ends_with('p')).then_some(range))
+    Some((range, is_files && !rights.contains('w') && rights.ends_with('p')))
 }
 
 #[cfg(test)]
