@@ -21,6 +21,7 @@ use signal_hook::iterator::Signals;
 use signal_hook::low_level::pipe;
 
 use crate::cancel::Cancel;
+use crate::resident;
 use crate::supervisor::STOP_GRACE;
 
 /// What the sequence gets on top of Supervisor's time to come to an end by itself.
@@ -43,6 +44,7 @@ pub fn supervise(sequence: &mut Command) -> io::Result<u8> {
     }
     let child = Pid::from_child(&sequence.spawn()?);
     let mut stop: Option<Instant> = None;
+    let mut settled = false;
     loop {
         if let Some(code) = reap(child) {
             if stop.is_some() {
@@ -55,7 +57,11 @@ pub fn supervise(sequence: &mut Command) -> io::Result<u8> {
             kill_everything();
             return Ok(crate::sequence::KILLED);
         }
-        wait_for([&ends.0, &term.0, &int.0], deadline)?;
+        let quiet = if settled { None } else { Some(Instant::now() + resident::SETTLED) };
+        if !wait_for([&ends.0, &term.0, &int.0], deadline.or(quiet))? && deadline.is_none() {
+            resident::let_go();
+            settled = true;
+        }
         ends.drain();
         for (receiver, signal) in [(&mut term, Signal::TERM), (&mut int, Signal::INT)] {
             if receiver.drain() {
@@ -125,12 +131,14 @@ impl Receiver {
     }
 }
 
-fn wait_for(signals: [&UnixStream; 3], deadline: Option<Instant>) -> io::Result<()> {
+/// Waits for a signal, at most until `deadline`; whether one came.
+fn wait_for(signals: [&UnixStream; 3], deadline: Option<Instant>) -> io::Result<bool> {
     let mut ends = signals.map(|signal| PollFd::new(signal, PollFlags::IN));
     let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
     let timeout = left.and_then(|left| Timespec::try_from(left).ok());
     match poll(&mut ends, timeout.as_ref()) {
-        Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
+        Ok(count) => Ok(count > 0),
+        Err(rustix::io::Errno::INTR) => Ok(true),
         Err(error) => Err(error.into()),
     }
 }

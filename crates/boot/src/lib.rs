@@ -65,6 +65,7 @@ pub mod process;
 pub mod quote;
 pub mod redact;
 pub mod replacement;
+mod resident;
 pub mod root;
 pub mod script;
 pub mod sequence;

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use crate::error::Error;
+use crate::files;
 use crate::root::Root;
 
 /// Where external images and users put their stages.
@@ -74,6 +75,17 @@ pub struct Entry {
     pub source: Source,
     /// Why it is there.
     pub why: Why,
+    /// What will be done about it, or become of it, when it runs: see [`look_into`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
+}
+
+impl Entry {
+    /// A stage without a note.
+    #[must_use]
+    pub fn new(name: &str, source: Source, why: Why) -> Self {
+        Self { name: name.to_owned(), source, why, note: None }
+    }
 }
 
 /// Something in the directory that is no stage.
@@ -134,10 +146,8 @@ pub fn plan<'a>(
     found: impl IntoIterator<Item = Found>,
     directory: &Path,
 ) -> Plan {
-    let mut stages: BTreeMap<String, Entry> = built_in
-        .into_iter()
-        .map(|name| (name.to_owned(), Entry { name: name.to_owned(), source: Source::BuiltIn, why: Why::BuiltIn }))
-        .collect();
+    let mut stages: BTreeMap<String, Entry> =
+        built_in.into_iter().map(|name| (name.to_owned(), Entry::new(name, Source::BuiltIn, Why::BuiltIn))).collect();
     let mut ignored = Vec::new();
     for Found { name, kind } in found {
         let reason = match kind {
@@ -156,8 +166,8 @@ pub fn plan<'a>(
             _ if stages.contains_key(&name) => Why::Replaced,
             _ => Why::Inserted,
         };
-        let source = Source::File(directory.join(&name));
-        stages.insert(name.clone(), Entry { name, source, why });
+        let entry = Entry::new(&name, Source::File(directory.join(&name)), why);
+        stages.insert(name, entry);
     }
     ignored.sort_by(|one, other| one.name.cmp(&other.name));
     Plan { stages: stages.into_values().collect(), ignored }
@@ -178,6 +188,19 @@ pub fn read<'a>(root: &Root, built_in: impl IntoIterator<Item = &'a str>) -> Res
 pub fn read_first_boot(root: &Root) -> Result<Plan, Error> {
     let directory = Path::new(DIRECTORY).join(FIRST_BOOT);
     Ok(plan([], list(&root.join(&directory))?, &directory))
+}
+
+/// Notes what the files of a plan have in them that a reader of the plan should know: one that cannot be read will fail, and one with
+/// Windows line ends is mended when it runs. A boot finds both by itself.
+pub fn look_into(plan: &mut Plan, root: &Root) {
+    for entry in plan.stages.iter_mut().filter(|entry| entry.why != Why::Masked) {
+        let Source::File(path) = &entry.source else { continue };
+        entry.note = match fs::read(root.join(path)) {
+            Err(error) => Some(format!("cannot be read: {error}")),
+            Ok(text) if files::mend_line_ends(&text).is_some() => Some("its line ends are mended".to_owned()),
+            Ok(_) => None,
+        };
+    }
 }
 
 fn list(directory: &Path) -> Result<Vec<Found>, Error> {
@@ -319,6 +342,22 @@ mod tests {
             ]
         );
         assert_eq!(plan.ignored.len(), 2);
+    }
+
+    #[test]
+    fn what_a_file_has_in_it_is_noted() {
+        let root = tempfile::tempdir().unwrap();
+        let directory = root.path().join("etc/vast_boot.d");
+        fs::create_dir_all(&directory).unwrap();
+        fs::write(directory.join("20-crlf.sh"), "A=1\r\n").unwrap();
+        fs::write(directory.join("21-plain.sh"), "A=1\n").unwrap();
+        std::os::unix::fs::symlink("/dev/null", directory.join("22-masked.sh")).unwrap();
+        let root = Root::new(root.path());
+        let mut plan = read(&root, BUILT_IN).unwrap();
+        fs::remove_file(directory.join("21-plain.sh")).unwrap();
+        look_into(&mut plan, &root);
+        let notes: Vec<_> = plan.stages.iter().filter_map(|entry| entry.note.as_deref()).collect();
+        assert_eq!(notes, ["its line ends are mended", "cannot be read: No such file or directory (os error 2)"]);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! Loading such a library can hang or crash, so this runs in a process of its own: [`ChildProcess`](crate::runner::ChildProcess) starts it. Once
 //! forward compatibility is set up, the loader finds the toolkit's libcuda instead of the driver's, and its answers are about itself. Therefore a
 //! library is opened by its absolute path, and the answer counts only if `/proc/self/maps` shows that this file, and no other libcuda, was mapped.
+//! The answer names that file.
 
 use std::ffi::c_int;
 use std::fs;
@@ -24,20 +25,26 @@ pub const INIT: &str = "init";
 /// The library as the loader finds it, driver's or toolkit's.
 pub const LOADERS_CHOICE: &str = "libcuda.so.1";
 
-/// Answers one question about a library. The answer is one line.
+/// Answers one question about a library. The answer is one line: to [`VERSION`], the version, a space, and the libcuda that was mapped.
 ///
 /// # Errors
 /// Why there is none, in one line.
 pub fn answer(question: &str, library: &Path) -> Result<String, String> {
-    let loaded = load(library)?;
+    let (loaded, path) = load(library)?;
     match question {
-        VERSION => version(&loaded).map(|version| version.to_string()),
+        VERSION => {
+            let version = version(&loaded)?;
+            // Once more: a library may bring another one when it is called.
+            let mapped = confirm(&path, &maps())?;
+            Ok(format!("{version} {}", mapped.display()))
+        }
         INIT => init(&loaded).map(|()| "it starts".to_owned()),
         other => Err(format!("`{other}` is no question")),
     }
 }
 
-fn load(library: &Path) -> Result<Library, String> {
+/// Loads the library, and gives the path that it was asked for by: an absolute one without links, or the bare name.
+fn load(library: &Path) -> Result<(Library, PathBuf), String> {
     let path = if library.is_absolute() {
         fs::canonicalize(library).map_err(|error| format!("cannot open `{}`: {error}", library.display()))?
     } else {
@@ -47,20 +54,25 @@ fn load(library: &Path) -> Result<Library, String> {
     // SAFETY: the initialisers of a driver's libcuda have no preconditions, and this process exists to run them.
     let loaded =
         unsafe { Library::new(&path) }.map_err(|error| format!("cannot load `{}`: {error}", path.display()))?;
-    if path.is_absolute() {
-        confirm(&path, &fs::read_to_string("/proc/self/maps").unwrap_or_default())?;
-    }
-    Ok(loaded)
+    confirm(&path, &maps())?;
+    Ok((loaded, path))
 }
 
-/// Whether `path` is mapped and no other libcuda is.
-fn confirm(path: &Path, maps: &str) -> Result<(), String> {
+fn maps() -> String {
+    fs::read_to_string("/proc/self/maps").unwrap_or_default()
+}
+
+/// The one libcuda that is mapped, which must be `path` unless that is a bare name for the loader to find.
+fn confirm(path: &Path, maps: &str) -> Result<PathBuf, String> {
     let mut mapped: Vec<PathBuf> = maps.lines().filter_map(mapped_file).filter(|file| is_libcuda(file)).collect();
+    mapped.sort();
     mapped.dedup();
-    match mapped.iter().find(|file| *file != path) {
-        None if !mapped.is_empty() => Ok(()),
-        None => Err(format!("`{}` is not what was loaded", path.display())),
-        Some(other) => Err(format!("`{}` was loaded instead of `{}`", other.display(), path.display())),
+    let other = mapped.iter().find(|file| path.is_absolute() && *file != path);
+    match (&mapped[..], other) {
+        (_, Some(other)) => Err(format!("`{}` was loaded instead of `{}`", other.display(), path.display())),
+        ([one], None) => Ok(one.clone()),
+        ([], None) => Err(format!("`{}` is not what was loaded", path.display())),
+        ([one, more, ..], None) => Err(format!("both `{}` and `{}` were loaded", one.display(), more.display())),
     }
 }
 
@@ -120,10 +132,13 @@ mod tests {
     fn the_answer_counts_only_if_this_library_and_no_other_was_mapped() {
         let driver = Path::new("/usr/lib/x86_64-linux-gnu/libcuda.so.570.26");
         let compat = Path::new("/usr/local/cuda-13.0/compat/libcuda.so.580.65.06");
-        assert_eq!(confirm(driver, MAPS), Ok(()));
+        assert_eq!(confirm(driver, MAPS).as_deref(), Ok(driver));
+        assert_eq!(confirm(Path::new(LOADERS_CHOICE), MAPS).as_deref(), Ok(driver));
         assert!(confirm(compat, MAPS).unwrap_err().contains("was loaded instead"));
         let both = format!("{MAPS}7f60-7f70 r-xp 00000000 08:01 44   {}\n", compat.display());
-        assert!(confirm(driver, &both).is_err() && confirm(compat, &both).is_err());
+        for path in [driver, compat, Path::new(LOADERS_CHOICE)] {
+            assert!(confirm(path, &both).is_err(), "{}", path.display());
+        }
         assert!(confirm(driver, "").unwrap_err().contains("is not what was loaded"));
     }
 }

@@ -19,7 +19,7 @@
 //!     compat: None,
 //! };
 //! let facts = Facts {
-//!     driver: Some(Driver { version: None, maximum: Maximum::Driver(CudaVersion::new(12, 10)) }),
+//!     driver: Some(Driver { version: None, maximum: Maximum::Driver(CudaVersion::new(12, 10)), library: None }),
 //!     toolkits: vec![toolkit(4), toolkit(9), toolkit(11)],
 //!     ..Facts::default()
 //! };

@@ -12,13 +12,22 @@ use rustix::event::{PollFd, PollFlags, Timespec};
 use crate::error::Error;
 use crate::version::CudaVersion;
 
+/// What a libcuda says of itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answer {
+    /// The newest CUDA version that it supports.
+    pub version: CudaVersion,
+    /// The file that was asked, as the kernel names what was mapped.
+    pub library: PathBuf,
+}
+
 /// The programs that the set-up runs. Tests give their own answers.
 pub trait Runner {
     /// The CUDA version of a libcuda, by `cuDriverGetVersion`. Why not, otherwise.
     ///
     /// # Errors
     /// Why it did not answer.
-    fn driver_version(&self, library: &Path) -> Result<CudaVersion, String>;
+    fn driver_version(&self, library: &Path) -> Result<Answer, String>;
 
     /// Whether `cuInit(0)` succeeds with the libraries of a directory first.
     ///
@@ -129,9 +138,11 @@ fn end(child: &mut Child, kill: bool) -> Option<i32> {
 }
 
 impl Runner for ChildProcess {
-    fn driver_version(&self, library: &Path) -> Result<CudaVersion, String> {
+    fn driver_version(&self, library: &Path) -> Result<Answer, String> {
         let answer = self.ask(crate::driver::VERSION, library, None)?;
-        answer.parse().map_err(|error: crate::BadVersion| error.to_string())
+        let (version, library) = answer.split_once(' ').unwrap_or((&answer, ""));
+        let version = version.parse().map_err(|error: crate::BadVersion| error.to_string())?;
+        Ok(Answer { version, library: library.into() })
     }
 
     fn init_with_compat(&self, directory: &Path) -> Result<(), String> {

@@ -29,6 +29,16 @@ const MINOR_VERSION_COMPATIBILITY: [(u32, u32); 3] = [(11, 450), (12, 525), (13,
 /// A major version of CUDA and the lowest compute capability that it still builds for.
 const LOWEST_CAPABILITIES: [(u32, (u32, u32)); 1] = [(13, (7, 5))];
 
+/// A major compute capability and the first toolkit that builds for it: within one, code runs on every later minor.
+///
+/// Source: the release notes of these toolkits, and the CUDA C++ programming guide, "Binary Compatibility".
+const FIRST_TOOLKITS: [(u32, CudaVersion); 4] = [
+    (9, CudaVersion::new(11, 8)),
+    (10, CudaVersion::new(12, 8)),
+    (11, CudaVersion::new(13, 0)),
+    (12, CudaVersion::new(12, 8)),
+];
+
 /// The CUDA versions that `PyTorch` publishes builds for.
 ///
 /// Source: the index of `PyTorch`'s wheels, one folder `cu<version>` for each.
@@ -42,13 +52,58 @@ const TORCH_BACKENDS: [CudaVersion; 7] = [
     CudaVersion::new(13, 0),
 ];
 
-/// The newest CUDA version not above `newest` that `PyTorch` publishes builds for and that still serves all of these devices.
+/// `PyTorch`'s builds for this version and later ones leave out devices below that capability, to be smaller; those before it have them.
+///
+/// Source: the release notes of `PyTorch` 2.8, "Backwards Incompatible Changes".
+const TORCH_LEAVES_OUT: (CudaVersion, (u32, u32)) = (CudaVersion::new(12, 8), (7, 0));
+
+/// Why there is no build of `PyTorch` for these devices.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NoBackend {
+    /// There is none for so old a CUDA version, whatever the device.
+    TooOld {
+        /// The oldest version with builds.
+        oldest: CudaVersion,
+    },
+    /// A device is newer than all that this CUDA version has builds of.
+    NewDevice {
+        /// The compute capability.
+        device: (u32, u32),
+        /// The first CUDA version with builds for it.
+        first: CudaVersion,
+    },
+    /// No single build serves all of the devices.
+    NoneForAll,
+}
+
+/// The newest CUDA version not above `newest` that `PyTorch` publishes builds for and that serves all of these devices.
 ///
 /// Such a build brings its own libraries, so one of an older major version runs as well.
-#[must_use]
-pub fn torch_backend(newest: CudaVersion, capabilities: &[(u32, u32)]) -> Option<CudaVersion> {
-    let serves = |backend: &CudaVersion| capabilities.iter().all(|&device| supports_capability(backend.major, device));
-    TORCH_BACKENDS.into_iter().filter(|backend| *backend <= newest && serves(backend)).max()
+///
+/// # Errors
+/// Why there is none.
+pub fn torch_backend(newest: CudaVersion, capabilities: &[(u32, u32)]) -> Result<CudaVersion, NoBackend> {
+    let serves_all = |backend: &CudaVersion| capabilities.iter().all(|&device| torch_serves(*backend, device));
+    if let Some(backend) = TORCH_BACKENDS.into_iter().filter(|one| *one <= newest && serves_all(one)).max() {
+        return Ok(backend);
+    }
+    let oldest = TORCH_BACKENDS[0];
+    if newest < oldest {
+        return Err(NoBackend::TooOld { oldest });
+    }
+    // A device that no build up to `newest` has is missed by a later one, or not at all.
+    let later = capabilities.iter().find_map(|&device| {
+        let first = TORCH_BACKENDS.into_iter().find(|backend| torch_serves(*backend, device))?;
+        (first > newest).then_some(NoBackend::NewDevice { device, first })
+    });
+    Err(later.unwrap_or(NoBackend::NoneForAll))
+}
+
+/// Whether `PyTorch`'s build for a CUDA version runs on a device.
+fn torch_serves(backend: CudaVersion, device: (u32, u32)) -> bool {
+    let (leaves_out_from, lowest) = TORCH_LEAVES_OUT;
+    let is_new_enough = FIRST_TOOLKITS.iter().all(|&(major, first)| major != device.0 || backend >= first);
+    is_new_enough && supports_capability(backend.major, device) && (backend < leaves_out_from || device >= lowest)
 }
 
 /// The oldest driver that NVIDIA names for a toolkit. None where this table has no row.
@@ -110,11 +165,16 @@ mod tests {
     fn the_torch_backend_is_one_that_is_published_and_serves_the_device() {
         let version = CudaVersion::new;
         for (newest, devices, expected) in [
-            (version(12, 8), &[(9, 0)][..], Some(version(12, 8))),
-            (version(12, 5), &[(9, 0)], Some(version(12, 4))),
-            (version(13, 3), &[], Some(version(13, 0))),
-            (version(13, 0), &[(9, 0), (7, 0)], Some(version(12, 9))),
-            (version(11, 7), &[(8, 0)], None),
+            (version(12, 8), &[(9, 0)][..], Ok(version(12, 8))),
+            (version(12, 5), &[(9, 0)], Ok(version(12, 4))),
+            (version(13, 3), &[], Ok(version(13, 0))),
+            (version(13, 0), &[(9, 0), (7, 0)], Ok(version(12, 9))),
+            (version(13, 0), &[(9, 0), (6, 1)], Ok(version(12, 6))),
+            (version(13, 0), &[(10, 3), (12, 1)], Ok(version(13, 0))),
+            (version(11, 7), &[(8, 0)], Err(NoBackend::TooOld { oldest: version(11, 8) })),
+            (version(12, 6), &[(9, 0), (12, 0)], Err(NoBackend::NewDevice { device: (12, 0), first: version(12, 8) })),
+            (version(12, 9), &[(11, 0)], Err(NoBackend::NewDevice { device: (11, 0), first: version(13, 0) })),
+            (version(13, 0), &[(6, 1), (12, 0)], Err(NoBackend::NoneForAll)),
         ] {
             assert_eq!(torch_backend(newest, devices), expected, "{newest} {devices:?}");
         }

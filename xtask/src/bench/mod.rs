@@ -1,9 +1,11 @@
 //! `cargo xtask bench`: measurements whose figures stand in `docs/benchmarks.md`.
 
+mod boot;
 mod envhash;
 mod imagegen;
 mod imagegen_memory;
 mod measure;
+mod namespace;
 mod sync;
 
 use anyhow::Result;
@@ -20,6 +22,8 @@ pub(crate) struct Args {
 
 #[derive(Debug, clap::Subcommand)]
 enum Bench {
+    /// `vast-boot` with nothing to do beside the same checks in shell, its memory while it waits, and its size
+    Boot(boot::Args),
     /// `vast-envhash` beside the recipe, on a real environment
     Envhash(envhash::Args),
     /// Building, copying, extending and rebasing images beside the public tools
@@ -33,6 +37,7 @@ enum Bench {
 /// Measures and prints the figures; the answer is no when a promised limit is exceeded.
 pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<Verdict> {
     match &args.bench {
+        Bench::Boot(args) => boot::run(workspace, args),
         Bench::Envhash(args) => envhash::run(workspace, args),
         Bench::Imagegen(args) => imagegen::run(workspace, args),
         Bench::ImagegenMemory(args) => imagegen_memory::run(workspace, args),

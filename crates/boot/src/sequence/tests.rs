@@ -135,11 +135,7 @@ fn functions_options_and_directories_of_a_stage_end_with_it() {
 #[test]
 fn a_masked_stage_is_recorded_and_not_run() {
     let root = tempfile::tempdir().unwrap();
-    let entry = Entry {
-        name: GOOD.name.to_owned(),
-        source: Source::File("/etc/vast_boot.d/20-good.sh".into()),
-        why: Why::Masked,
-    };
+    let entry = Entry::new(GOOD.name, Source::File("/etc/vast_boot.d/20-good.sh".into()), Why::Masked);
     let cancel = Cancel::new();
     let runner = SystemRunner::new(cancel.clone(), Arc::new(Heard::default()));
     let at = Root::new(root.path());
@@ -207,6 +203,10 @@ fn a_stage_beyond_the_users_limit_is_recorded_and_passed() {
     let files = [("10-long.sh", "sleep 600"), ("20-next.sh", "export NEXT=1")];
     let booted = boot_with(&files, &[], &[("VAST_BOOT_STAGE_TIMEOUT", "0.2")], |_| Selection::default());
     assert_eq!(booted.outcomes(), [("10-long.sh", Outcome::TimedOut), ("20-next.sh", Outcome::Done)]);
+    boot_with(&[], &[], &[], |boot| {
+        assert_eq!(boot.stage_limit().unwrap(), None, "there is no limit by default");
+        Selection::default()
+    });
     let booted = boot_with(&files[1..], &[], &[("VAST_BOOT_STAGE_TIMEOUT", "soon")], |_| Selection::default());
     assert!(booted.message("20-next.sh").contains("VAST_BOOT_STAGE_TIMEOUT"));
     assert_eq!(booted.env.get("NEXT"), Some("1"));

@@ -20,6 +20,7 @@ mod s75_provisioning_script;
 mod s95_supervisor_wait;
 mod sync_progress;
 
+pub use s25_first_boot::COMPLETE as FIRST_BOOT_COMPLETE;
 pub use s36_sync_workspace::INTERNAL as WORKSPACE_INTERNAL;
 pub use s46_user_propagate_ssh_keys::propagate as propagate_ssh_keys;
 pub use s48_venv_backup::{Backup, back_up as back_up_venvs};

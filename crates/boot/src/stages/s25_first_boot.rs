@@ -7,10 +7,10 @@ use crate::sequence;
 use crate::stage::{Boot, Verdict};
 
 /// Says that they ran.
-const MARKER: &str = "/.first_boot_complete";
+pub const COMPLETE: &str = "/.first_boot_complete";
 
 pub(super) fn run(boot: &mut Boot<'_>) -> Result<Verdict, Error> {
-    let marker = boot.root.join(MARKER);
+    let marker = boot.root.join(COMPLETE);
     if marker.exists() {
         return Ok(Verdict::skipped("not the first boot"));
     }
@@ -69,6 +69,6 @@ mod tests {
             boot.cancel.fire(rustix::process::Signal::TERM);
             assert!(matches!(run(boot), Err(Error::Cancelled)));
         });
-        assert!(!fake.path(MARKER).exists());
+        assert!(!fake.path(COMPLETE).exists());
     }
 }

@@ -14,6 +14,7 @@ use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 
 use crate::cancel::{Cancel, Stop};
 use crate::process::{Process, Wait};
+use crate::resident;
 
 /// What Supervisor gets to stop its programs, inside the ten seconds that a container stop grants.
 pub const STOP_GRACE: Duration = Duration::from_secs(8);
@@ -95,7 +96,14 @@ impl Supervisor {
     pub fn wait(&mut self, cancel: &Cancel) -> End {
         let end = match self {
             Self::Child(process, running) => {
-                let status = match process.wait(None) {
+                let waited = match process.wait(Some(resident::SETTLED)) {
+                    Wait::TimedOut => {
+                        resident::let_go();
+                        process.wait(None)
+                    }
+                    waited => waited,
+                };
+                let status = match waited {
                     Wait::Ended(status) => Some(status),
                     Wait::Cancelled | Wait::TimedOut => process.wait_until(deadline(cancel.stop())),
                 };

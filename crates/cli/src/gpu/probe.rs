@@ -73,7 +73,10 @@ fn driver_line(driver: Option<&Driver>) -> String {
     let Some(driver) = driver else { return "Driver:   none".to_owned() };
     let version = driver.version.map_or_else(|| "of unknown version".to_owned(), |version| version.to_string());
     match (&driver.maximum, driver.maximum.version()) {
-        (_, Some(maximum)) => format!("Driver:   NVIDIA {version}, up to CUDA {maximum}"),
+        (_, Some(maximum)) => {
+            let said_by = driver.library.as_ref().map(|library| format!(", says {}", library.display()));
+            format!("Driver:   NVIDIA {version}, up to CUDA {maximum}{}", said_by.unwrap_or_default())
+        }
         (maximum, None) => format!("Driver:   NVIDIA {version}, CUDA version unknown ({maximum})"),
     }
 }

@@ -1,7 +1,8 @@
 //! `vast-gpu torch-backend`: the concrete name of `PyTorch`'s backend.
 
+use vast_gpu::CudaVersion;
 use vast_gpu::probe::{Device, Prober, Vendor};
-use vast_gpu::tables;
+use vast_gpu::tables::{self, NoBackend};
 
 use super::{PROGRAM, end, facts};
 use crate::instance::{Root, environment};
@@ -26,7 +27,10 @@ fn try_run(args: &Args) -> Result<Exit, Exit> {
     let devices = Prober::open(&args.root.root).probe().devices;
     let Some(driver) = facts.driver else {
         if devices.iter().any(|device| device.vendor == Vendor::Amd) {
-            eprintln!("{PROGRAM}: there are only AMD devices, and the backend for them is not known");
+            eprintln!(
+                "{PROGRAM}: there are only AMD devices, and which ROCm backend fits them is not known\n  \
+                 hint: name one (rocm6.4, …) that the installed ROCm supports"
+            );
             return Err(Exit::CouldNot);
         }
         println!("cpu");
@@ -37,10 +41,31 @@ fn try_run(args: &Args) -> Result<Exit, Exit> {
         return Err(Exit::CouldNot);
     };
     let capabilities: Vec<(u32, u32)> = devices.iter().filter_map(Device::compute_capability).collect();
-    let Some(backend) = tables::torch_backend(newest, &capabilities) else {
-        eprintln!("{PROGRAM}: no build of PyTorch runs on CUDA {newest} with these devices");
-        return Err(Exit::CouldNot);
-    };
+    let backend = tables::torch_backend(newest, &capabilities).map_err(|reason| {
+        eprintln!("{PROGRAM}: no build of PyTorch fits: {}", explain(reason, newest, &capabilities));
+        Exit::CouldNot
+    })?;
     println!("{}", backend.torch_backend());
     Ok(Exit::Success)
+}
+
+/// Why there is none, and what would help.
+fn explain(reason: NoBackend, newest: CudaVersion, capabilities: &[(u32, u32)]) -> String {
+    match reason {
+        NoBackend::TooOld { oldest } => {
+            format!("CUDA {newest} is in use, and the oldest one with builds is {oldest}\n  hint: use a newer toolkit")
+        }
+        NoBackend::NewDevice { device: (major, minor), first } => format!(
+            "a device of compute capability {major}.{minor} needs CUDA {first} or newer, and CUDA {newest} is in use\n  \
+             hint: use a newer toolkit, on a machine whose driver supports it"
+        ),
+        NoBackend::NoneForAll => {
+            let devices: Vec<String> = capabilities.iter().map(|(major, minor)| format!("{major}.{minor}")).collect();
+            format!(
+                "none up to CUDA {newest} runs on all of these devices, of compute capability {}\n  \
+                 hint: hide some of them from the container (NVIDIA_VISIBLE_DEVICES)",
+                devices.join(", ")
+            )
+        }
+    }
 }

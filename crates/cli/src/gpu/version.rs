@@ -5,6 +5,7 @@ use std::path::Path;
 use clap::Parser;
 use vast_gpu::cuda::Maximum;
 use vast_gpu::driver::LOADERS_CHOICE;
+use vast_gpu::env_vars::VAST_CUDA_MAX_OVERRIDE;
 use vast_gpu::runner::Runner;
 
 use super::{end, facts, runner};
@@ -23,6 +24,9 @@ pub(super) struct Args {
     /// Of the driver itself, even where forward compatibility stands before it
     #[arg(long)]
     native: bool,
+    /// Say on standard error which library answered
+    #[arg(long, short)]
+    verbose: bool,
     #[command(flatten)]
     root: Root,
 }
@@ -39,13 +43,21 @@ fn try_run(args: &Args) -> Result<Exit, Exit> {
     };
     let version = match driver.maximum {
         // What programs get is what the loader finds for them.
-        Maximum::Driver(_) if !args.native => runner()?.driver_version(Path::new(LOADERS_CHOICE)),
-        Maximum::Driver(version) | Maximum::Override(version) => Ok(version),
+        Maximum::Driver(_) if !args.native => runner()?
+            .driver_version(Path::new(LOADERS_CHOICE))
+            .map(|answer| (answer.version, answer.library.display().to_string())),
+        Maximum::Driver(version) => {
+            Ok((version, driver.library.map_or_else(String::new, |library| library.display().to_string())))
+        }
+        Maximum::Override(version) => Ok((version, VAST_CUDA_MAX_OVERRIDE.to_owned())),
         Maximum::Unknown(reason) => Err(reason),
     };
     match version {
-        Ok(version) => {
+        Ok((version, said_by)) => {
             println!("{version}");
+            if args.verbose {
+                eprintln!("{NAME}: says {said_by}");
+            }
             Ok(Exit::Success)
         }
         Err(reason) => {

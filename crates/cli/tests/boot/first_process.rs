@@ -3,7 +3,7 @@
 use std::fs;
 use std::os::unix::fs::symlink;
 
-use rustix::process::{Signal, kill_process};
+use rustix::process::{Pid, Signal, kill_process};
 
 use super::harness::{Fake, SUPERVISOR, Started, children, runs, wait_for_file, wait_until};
 
@@ -65,6 +65,33 @@ fn a_stop_ends_supervisor_cleanly_and_the_boot_with_0() {
         assert_eq!(started.end().0, Some(0), "as process 1: {first}");
         assert_eq!(fake.read_out("stopped"), "stopped\n");
         assert_eq!(fake.recorded("95-supervisor-wait.sh").0, "done");
+    }
+}
+
+/// What is promised of the two processes of a boot that waits.
+const WAITING_BYTES: u64 = 10_000_000;
+
+#[test]
+fn a_boot_that_waits_takes_little_memory_and_still_ends_well() {
+    for first in [true, false] {
+        let fake = Fake::new();
+        fake.supervisor(SUPERVISOR);
+        let started = up(&fake, first);
+        let init = if first { started.first_process() } else { started.pid() };
+        let resident = |pid: Pid| -> u64 {
+            let status = fs::read_to_string(format!("/proc/{}/status", pid.as_raw_pid())).unwrap();
+            let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+            line.trim().strip_suffix(" kB").unwrap().parse::<u64>().unwrap() * 1024
+        };
+        let both = [init, children(init)[0]];
+        let mut seen = Vec::new();
+        wait_until("both processes are small", || {
+            seen = both.map(resident).to_vec();
+            seen.iter().sum::<u64>() < WAITING_BYTES
+        });
+        kill_process(init, Signal::TERM).unwrap();
+        assert_eq!(started.end().0, Some(0), "{seen:?}");
+        assert_eq!(fake.read_out("stopped"), "stopped\n");
     }
 }
 

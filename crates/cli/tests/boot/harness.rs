@@ -84,6 +84,12 @@ impl Fake {
         self.command(VAST_BOOT, arguments).output().unwrap()
     }
 
+    /// Runs `vast-boot` to its end with these variables too.
+    pub(crate) fn run_with(&self, env: &[(&str, &str)], arguments: &[&str]) -> Output {
+        let mut command = self.command(VAST_BOOT, arguments);
+        command.arg("--root").arg(self.root()).envs(env.iter().copied()).output().unwrap()
+    }
+
     /// Starts `vast-boot` as an ordinary process.
     pub(crate) fn start(&self, arguments: &[&str]) -> Started {
         let mut command = self.command(VAST_BOOT, arguments);

@@ -4,9 +4,14 @@
 mod doctor;
 mod entrypoint;
 mod first_process;
+mod flags;
 mod harness;
 mod https;
 mod moves;
 mod real_root;
+mod rows;
 mod run;
+mod scripts;
+mod shell_stages;
 mod tools;
+mod variables;

@@ -15,13 +15,14 @@ use crate::toolkit::under;
 
 /// Makes the plan's changes under `root`, and the loader's cache if anything changed. A failure half-way puts back what was there.
 ///
-/// Killed half-way, the next boot gathers what it finds and plans the rest; [`PENDING_MARKER`] tells it that the loader's cache is stale.
+/// What is recorded is recorded first: after the changes nothing is left that could fail without them being taken back. Killed half-way, the next boot gathers what it finds and plans the rest; [`PENDING_MARKER`] tells it that the loader's cache is stale.
 ///
 /// # Errors
 /// The first change that could not be made. Why is in [`FAILED_MARKER`] as well, if it could be written.
 pub fn apply(plan: &Plan, root: &Path, runner: &dyn Runner) -> Result<(), Error> {
-    change_all(plan, root, runner).inspect_err(|error| record(root, error))?;
     mark(root, plan.failure.as_deref())
+        .and_then(|()| change_all(plan, root, runner))
+        .inspect_err(|error| record(root, error))
 }
 
 /// Leaves the reason of a failed set-up for people and later stages. That it cannot be left must not hide the reason itself.
@@ -64,7 +65,8 @@ fn change_all(plan: &Plan, root: &Path, runner: &dyn Runner) -> Result<(), Error
             return result;
         }
     }
-    remove(&pending).map_err(Error::change(&pending))?;
+    // One that cannot be removed costs the next boot another cache, and no more.
+    let _ = remove(&pending);
     result
 }
 

@@ -57,17 +57,25 @@ pub fn gather(root: &Path, env: &BTreeMap<String, String>, runner: &dyn Runner) 
 fn driver(root: &Path, env: &BTreeMap<String, String>, runner: &dyn Runner, notes: &mut Vec<String>) -> Option<Driver> {
     let version = driver_version(root);
     let library = driver_library(root, version);
+    // Where the kernel does not say, the file's name does.
+    let version = version.or_else(|| library.as_deref().ok().and_then(library_version));
     // The kernel's files show through into containers without a GPU.
     if library.is_err() && !root.join(CONTROL_DEVICE).exists() {
         return None;
     }
-    let maximum = match overridden(env, notes) {
-        Some(version) => Maximum::Override(version),
-        None => {
-            library.and_then(|library| runner.driver_version(&library)).map_or_else(Maximum::Unknown, Maximum::Driver)
-        }
+    let (maximum, library) = match overridden(env, notes) {
+        Some(version) => (Maximum::Override(version), None),
+        None => match library.and_then(|library| runner.driver_version(&library)) {
+            Ok(answer) => (Maximum::Driver(answer.version), Some(answer.library)),
+            Err(reason) => (Maximum::Unknown(reason), None),
+        },
     };
-    Some(Driver { version, maximum })
+    Some(Driver { version, maximum, library })
+}
+
+/// The driver's version in the name of its library, `libcuda.so.570.26`.
+fn library_version(library: &Path) -> Option<DriverVersion> {
+    library.file_name()?.to_str()?.strip_prefix("libcuda.so.")?.parse().ok()
 }
 
 fn overridden(env: &BTreeMap<String, String>, notes: &mut Vec<String>) -> Option<CudaVersion> {
@@ -107,8 +115,7 @@ pub fn driver_library(root: &Path, version: Option<DriverVersion>) -> Result<Pat
             }
         }
         let Ok(found) = fs::canonicalize(directory.join("libcuda.so.1")) else { continue };
-        let suffix = found.file_name().and_then(|name| name.to_str()).and_then(|name| name.strip_prefix("libcuda.so."));
-        let its_version: Option<DriverVersion> = suffix.and_then(|suffix| suffix.parse().ok());
+        let its_version = library_version(&found);
         let of_a_toolkit =
             found.starts_with(root.join("usr/local")) && found.components().any(|part| part.as_os_str() == "compat");
         match (version, its_version) {

@@ -41,6 +41,8 @@ pub struct Driver {
     pub version: Option<DriverVersion>,
     /// The newest CUDA version that it supports.
     pub maximum: Maximum,
+    /// The file that said so, as it was mapped; None where it was not the driver that said it.
+    pub library: Option<PathBuf>,
 }
 
 /// The newest CUDA version that a driver supports, and how that is known.

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 use vast_gpu::cuda::{Choice, Maximum, Patience, Plan, configure, gather, prepare};
-use vast_gpu::runner::Runner;
+use vast_gpu::runner::{Answer, Runner};
 use vast_gpu::{CudaVersion, Error};
 
 use crate::{env, root};
@@ -52,9 +52,9 @@ impl Machine {
 }
 
 impl Runner for Machine {
-    fn driver_version(&self, library: &Path) -> Result<CudaVersion, String> {
+    fn driver_version(&self, library: &Path) -> Result<Answer, String> {
         self.asked.borrow_mut().push(library.to_owned());
-        self.maximum.clone()
+        self.maximum.clone().map(|version| Answer { version, library: library.to_owned() })
     }
 
     fn init_with_compat(&self, directory: &Path) -> Result<(), String> {
@@ -273,6 +273,24 @@ fn forward_compatibility_is_tried_three_times() {
         Choice::Native(CudaVersion::new(12, 8))
     );
     assert_eq!(machine.tries.get(), 3);
+}
+
+#[test]
+fn a_boot_tries_three_times_two_seconds_apart() {
+    let patience = Patience::default();
+    assert_eq!((patience.tries, patience.pause), (3, Duration::from_secs(2)));
+}
+
+#[test]
+fn where_the_kernel_does_not_say_its_version_the_library_does() {
+    let root = container(&["12.8", "13.0"]);
+    fs::remove_file(root.path().join(DRIVER.0)).unwrap();
+    fs::write(root.path().join("usr/local/cuda-13.0/compat/libcuda.so.565.10"), "").unwrap();
+    let machine = Machine::with_compat("12.8");
+    let facts = gather(root.path(), &env(&[]), &machine).unwrap();
+    assert_eq!(facts.driver.unwrap().version, Some("570.26".parse().unwrap()));
+    machine.configure(root.path(), &[]).unwrap();
+    assert_eq!(machine.tries.get(), 0, "an older library was loaded");
 }
 
 #[test]

@@ -4,28 +4,17 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::{Context as _, Result};
-use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_bind, mount_bind_recursive, mount_change};
-use rustix::thread::UnshareFlags;
+use rustix::mount::{mount_bind, mount_bind_recursive};
+
+use super::super::namespace;
 
 /// Where the environment is, for both.
 pub(super) const VENV: &str = "/venv/main";
 
-#[allow(unsafe_code, reason = "rustix calls it unsafe for the sake of descriptor tables")]
-fn unshare_mounts() -> rustix::io::Result<()> {
-    // SAFETY: the table of descriptors stays shared; only mounts become this process's own.
-    unsafe { rustix::thread::unshare_unsafe(UnshareFlags::NEWNS) }
-}
-
 /// Moves this process into a mount namespace of its own, in which the machine's directories are bound below `folder` and
 /// `venv` is the one environment, and makes that the root. All of it ends with the process.
 pub(super) fn enter(folder: &Path, venv: &Path) -> Result<()> {
-    fs::create_dir_all(folder).with_context(|| format!("cannot create `{}`", folder.display()))?;
-    let namespace = || -> rustix::io::Result<()> {
-        unshare_mounts()?;
-        mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)?;
-        mount("tmpfs", folder, "tmpfs", MountFlags::empty(), None::<&std::ffi::CStr>)
-    };
-    namespace().context("cannot make a mount namespace; this needs root")?;
+    namespace::enter(folder)?;
     for entry in fs::read_dir("/").context("cannot list `/`")? {
         let entry = entry.context("cannot list `/`")?;
         let (from, to) = (entry.path(), folder.join(entry.file_name()));

@@ -1,0 +1,3 @@
+# shellcheck shell=bash
+rm -f /.provisioning
+wait "$supervisord_pid"
