@@ -91,7 +91,7 @@ proptest! {
         values in vec(prop_oneof!["[^'#\\n\\x00]*", "[^\"$`#\\\\\\n\\x00]*"], 1..20)
     ) {
         let env: Environment =
-            values.iter().enumerate().map(|(number, value)| (format!("V{number}").into(), value.into())).collect();
+            values.iter().enumerate().map(|(number, value)| (OsString::from(format!("V{number}")), OsString::from(value))).collect();
         let read = read_by_pam(&render(&env, "1"));
         for (name, value) in env.iter() {
             prop_assert_eq!(read.get_os(name.to_str().unwrap()), Some(value), "{}", name.display());
