@@ -16,8 +16,8 @@ use rustix::process::{Pid, Signal};
 use crate::images::Unpacked;
 use crate::program;
 
-/// Prepares the namespaces and becomes the container's first process. Its arguments: lower, upper, work, merged, host
-/// name, then the entrypoint and its arguments; its environment is the container's.
+/// Prepares the namespaces and becomes the container's first process. Its arguments: lower, upper, work, merged, volumes,
+/// what to prepare, then the entrypoint and its arguments; its environment is the container's.
 const SET_UP: &str = include_str!("set-up-container.sh");
 
 /// How a container is booted.
@@ -31,6 +31,9 @@ pub struct Options {
     pub host_network: bool,
     /// Folders bound into the container: (outside, inside).
     pub volumes: Vec<(PathBuf, String)>,
+    /// Shell commands that run in the container's root, as working directory, before anything of the container does: files
+    /// that the platform puts there, mounts.
+    pub prepare: String,
 }
 
 /// A running container; whatever is left of it ends when this value is dropped.
@@ -71,6 +74,7 @@ impl Container {
             .args(["bash", "-c", SET_UP, "set-up-container"])
             .args([&image.rootfs, &upper, &work, &merged])
             .arg(volumes.join("\n"))
+            .arg(&options.prepare)
             .args(&image.arguments)
             .args(&options.arguments)
             .env_clear()

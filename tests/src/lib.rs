@@ -7,11 +7,15 @@
 //! - [`images`]: the base image and `hello`, built and pushed with the real `vast-imagegen`, read back and unpacked;
 //! - [`prepared`]: all of that once, shared by the tests of a run;
 //! - [`container`]: an unpacked image booted in fresh namespaces on an overlay, as a container engine does it;
+//! - [`instance`]: `hello` as a rented instance, as visitors and its own tools see it;
+//! - [`ssh`]: a real SSH server in a container, and a client that visits it;
 //! - [`program`]: running a program, with an error that shows what it printed.
 
 pub mod container;
 pub mod images;
+pub mod instance;
 pub mod prepared;
 pub mod program;
 pub mod registry;
+pub mod ssh;
 pub mod stand_in;

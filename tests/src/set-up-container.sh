@@ -1,7 +1,7 @@
 # Runs as the first process of fresh namespaces, and becomes the entrypoint.
 set -eu
-lower=$1 upper=$2 work=$3 root=$4 volumes=$5
-shift 5
+lower=$1 upper=$2 work=$3 root=$4 volumes=$5 prepare=$6
+shift 6
 path=${PATH}
 export PATH="/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:${PATH}"
 
@@ -30,6 +30,7 @@ done <<< "${volumes}"
 printf '127.0.0.1\tlocalhost\n::1\tlocalhost\n127.0.1.1\t%s\n' "${HOSTNAME:-container}" > "${root}/etc/hosts"
 touch "${root}/etc/resolv.conf"
 mount --bind /etc/resolv.conf "${root}/etc/resolv.conf"
+(cd "${root}" && eval "${prepare}")
 hostname "${HOSTNAME:-container}" 2>/dev/null || true
 ip link set lo up 2>/dev/null || true
 

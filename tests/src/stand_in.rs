@@ -1,5 +1,7 @@
 //! A Debian root filesystem, made from the package mirror, that stands in for the upstream image of the base.
 //!
+//! It has an SSH server, as the platform installs one where an instance is reached through SSH.
+//!
 //! What this machine trusts (certificate authorities, as a proxy in between may need them) is laid into it, because
 //! packages are installed in it at build time.
 
@@ -11,6 +13,9 @@ use anyhow::{Context as _, Result};
 
 use crate::program;
 
+/// What is installed beside the smallest system.
+const PACKAGES: [&str; 2] = ["ca-certificates", "openssh-server"];
+
 /// Where this machine keeps the certificate authorities it trusts.
 const TRUSTED: &str = "etc/ssl/certs/ca-certificates.crt";
 
@@ -19,7 +24,8 @@ const TRUSTED: &str = "etc/ssl/certs/ca-certificates.crt";
 /// # Errors
 /// When `mmdebstrap` fails or the cache cannot be written.
 pub fn folder(cache: &Path) -> Result<PathBuf> {
-    let folder = cache.join("stand-in");
+    // One that was made of other packages is another one.
+    let folder = cache.join(format!("stand-in-{}", PACKAGES.join("-")));
     if folder.join("Dockerfile").exists() {
         return Ok(folder);
     }
@@ -28,7 +34,7 @@ pub fn folder(cache: &Path) -> Result<PathBuf> {
     let staging = tempfile::tempdir_in(cache)?;
     program::run(
         Command::new("mmdebstrap")
-            .args(["--quiet", "--variant=minbase", "--include=ca-certificates", "bookworm"])
+            .args(["--quiet", "--variant=minbase", &format!("--include={}", PACKAGES.join(",")), "bookworm"])
             .arg(staging.path().join("rootfs.tar")),
     )?;
     let trust = staging.path().join("trust");

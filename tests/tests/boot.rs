@@ -1,39 +1,15 @@
 //! `hello` booted as on a rented machine: an overlay on the unpacked image, real Supervisor, real Caddy.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a failed expectation is a failed test")]
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 use std::process::Command;
-use std::time::Duration;
 
 use rustix::process::Signal;
 use vast_tests::container::{Container, Options};
+use vast_tests::instance::{self, LIMIT, PASSWORD, STOP_GRACE, TOKEN, options};
 use vast_tests::prepared::{Prepared, prepare};
 use vast_tests::program;
-
-const TOKEN: &str = "b00t-t0ken";
-const PASSWORD: &str = "w3b passw:rd";
-/// Long enough for a slow machine; a boot that works takes a few seconds.
-const LIMIT: Duration = Duration::from_mins(2);
-/// What a container engine grants between SIGTERM and SIGKILL.
-const STOP_GRACE: Duration = Duration::from_secs(10);
-
-fn options(extra: &[(&str, &str)]) -> Options {
-    let base = [
-        ("CONTAINER_ID", "4242"),
-        ("VAST_CONTAINERLABEL", "C.4242"),
-        ("VAST_TCP_PORT_1111", "41111"),
-        ("VAST_TCP_PORT_7860", "47860"),
-        ("VAST_TCP_PORT_8080", "48080"),
-        ("OPEN_BUTTON_TOKEN", TOKEN),
-        ("WEB_PASSWORD", PASSWORD),
-        ("ENABLE_HTTPS", "false"),
-    ];
-    let environment: BTreeMap<String, String> =
-        base.iter().chain(extra).map(|&(name, value)| (name.to_owned(), value.to_owned())).collect();
-    Options { environment, arguments: vec!["--no-cert-gen".to_owned()], ..Options::default() }
-}
 
 fn boot(prepared: &Prepared, folder: &Path, options: &Options) -> Container {
     Container::boot(&prepared.hello, folder, options).unwrap()
@@ -41,38 +17,11 @@ fn boot(prepared: &Prepared, folder: &Path, options: &Options) -> Container {
 
 /// A visitor's request: the status and the body.
 fn curl(container: &Container, arguments: &[&str]) -> (u16, String) {
-    let output = container
-        .visitor("curl")
-        .args(["--silent", "--show-error", "--max-time", "10", "--write-out", "\n%{http_code}"])
-        .args(arguments)
-        .output()
-        .unwrap();
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    let (body, status) = text.rsplit_once('\n').unwrap_or(("", "0"));
-    (status.trim().parse().unwrap_or(0), body.to_owned())
+    instance::curl(container, arguments).unwrap()
 }
 
-/// Waits until `hello` answers through Caddy with the token.
 fn until_served(container: &mut Container) {
-    let bearer = format!("Authorization: Bearer {TOKEN}");
-    container
-        .until("hello answers through Caddy", LIMIT, |container| {
-            let (status, body) = curl(container, &["-H", &bearer, "http://127.0.0.1:7860/health"]);
-            (status == 200 && body.contains("ok")).then_some(())
-        })
-        .unwrap();
-}
-
-/// Name and state of each of Supervisor's programs.
-fn programs(container: &Container) -> BTreeMap<String, String> {
-    let output = container.command("supervisorctl").arg("status").output().unwrap();
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    text.lines()
-        .filter_map(|line| {
-            let mut words = line.split_whitespace();
-            Some((words.next()?.to_owned(), words.next()?.to_owned()))
-        })
-        .collect()
+    instance::until_served(container).unwrap();
 }
 
 #[test]
@@ -83,13 +32,7 @@ fn every_program_runs_and_the_application_is_reached_with_each_token_way_alone()
     until_served(&mut container);
     assert!(!container.path("/.provisioning").exists(), "/.provisioning is gone at the end of the boot");
 
-    let expected = ["caddy", "cron", "hello", "instance_portal", "jupyter"];
-    container
-        .until("every program is RUNNING", LIMIT, |container| {
-            let programs = programs(container);
-            expected.iter().all(|&name| programs.get(name).is_some_and(|state| state == "RUNNING")).then_some(())
-        })
-        .unwrap();
+    instance::until_running(&mut container, &["caddy", "cron", "hello", "instance_portal", "jupyter"]).unwrap();
 
     let url = "http://127.0.0.1:7860/request";
     let by_parameter = format!("{url}?token={TOKEN}");

@@ -16,6 +16,10 @@ pub const PATH: &str = "/etc/environment";
 /// The start of the first line, which deployed tools look for.
 const HEADER: &str = "# Template controlled environment for C.";
 
+/// Longer lines come last: Linux-PAM stops reading at a line that does not fit its buffer: 8192 bytes in
+/// version 1.5, 1024 in older ones.
+const LONG_LINE_BYTES: usize = 1000;
+
 /// Whether `text` was written for this instance. An older image wrote the label with its prefix twice.
 #[must_use]
 pub fn belongs_to(text: &[u8], instance: &str) -> bool {
@@ -36,12 +40,15 @@ pub fn belongs_to(text: &[u8], instance: &str) -> bool {
 /// ```
 #[must_use]
 pub fn render(env: &Environment, instance: &str) -> Vec<u8> {
-    let mut text = format!("{HEADER}{instance}\n").into_bytes();
     // PATH first: an interrupted reader has at least that.
     let path = env.get_os(env_vars::PATH).map(|path| (OsStr::new(env_vars::PATH), path));
     let others = env.iter().filter(|(name, _)| *name != env_vars::PATH && is_written(name));
-    for (name, value) in path.into_iter().chain(others) {
-        text.extend_from_slice(&quote::assignment(name, value));
+    let mut lines: Vec<_> =
+        path.into_iter().chain(others).map(|(name, value)| quote::assignment(name, value)).collect();
+    lines.sort_by_key(|line| if line.len() > LONG_LINE_BYTES { line.len() } else { 0 });
+    let mut text = format!("{HEADER}{instance}\n").into_bytes();
+    for line in lines {
+        text.extend_from_slice(&line);
         text.push(b'\n');
     }
     text
@@ -70,6 +77,15 @@ mod tests {
             assert_eq!(belongs_to(text.as_bytes(), "7"), expected, "{text:?}");
         }
         assert!(belongs_to(&render(&Environment::new(), ""), ""));
+    }
+
+    #[test]
+    fn long_lines_come_last_and_the_shortest_of_them_first() {
+        let (long, longer) = ("x".repeat(LONG_LINE_BYTES), "x".repeat(9000));
+        let env: Environment = [("A", &*longer), ("B", &*long), ("C", "1"), ("PATH", "/bin")].into_iter().collect();
+        let text = String::from_utf8(render(&env, "1")).unwrap();
+        let names: Vec<_> = text.lines().skip(1).map(|line| line.split('=').next().unwrap()).collect();
+        assert_eq!(names, ["PATH", "C", "B", "A"]);
     }
 
     #[test]

@@ -4,12 +4,20 @@
 //! status of a child that some stage (or a library in it) waits for. Two processes have none. The sequence waits for its own children
 //! alone; whatever they abandon becomes a child of this process, which reaps without looking. It also passes signals on, and ends with
 //! the sequence's code. Where something else is process 1, it makes itself the subreaper and works the same.
+//!
+//! | signal | |
+//! |---|---|
+//! | TERM, INT | the stop; Supervisor gets the same signal |
+//! | QUIT | the stop, as TERM: images set it as their `STOPSIGNAL` |
+//! | a further one of these | changes nothing: the stop takes its course, and its time is counted from the first |
+//! | HUP, USR1, USR2 | nothing, as the kernel has it for process 1: a terminal that is closed must not end an instance |
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, Read};
 use std::os::unix::net::UnixStream;
 use std::process::Command;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -17,6 +25,7 @@ use rustix::process::{
     Pid, Signal, WaitOptions, WaitStatus, getpid, kill_process, set_child_subreaper, set_parent_process_death_signal,
     wait,
 };
+use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
 use signal_hook::iterator::Signals;
 use signal_hook::low_level::pipe;
 
@@ -30,15 +39,21 @@ const MARGIN: Duration = Duration::from_secs(1);
 /// How long processes get to go after SIGKILL; one that waits for a dead network volume does not go at all.
 const KILL_WAIT: Duration = Duration::from_millis(500);
 
+/// What asks for the stop, and the signal that stands for it from there on.
+const STOPS: [(i32, Signal); 3] = [(SIGTERM, Signal::TERM), (SIGINT, Signal::INT), (SIGQUIT, Signal::TERM)];
+
 /// Runs `sequence` to its end and gives its exit code; after a stop nothing that it started is left.
 ///
 /// # Errors
 /// When signals cannot be received or the sequence cannot be started.
 pub fn supervise(sequence: &mut Command) -> io::Result<u8> {
     // Registered before the child exists: none of its signals can be missed.
-    let mut ends = Receiver::new(signal_hook::consts::SIGCHLD)?;
-    let mut term = Receiver::new(signal_hook::consts::SIGTERM)?;
-    let mut int = Receiver::new(signal_hook::consts::SIGINT)?;
+    let mut ends = Receiver::new(SIGCHLD)?;
+    let mut stops = Vec::new();
+    for (asked, passed_on) in STOPS {
+        stops.push((Receiver::new(asked)?, passed_on));
+    }
+    take_no_notice()?;
     if !is_first() {
         set_child_subreaper(Some(getpid()))?;
     }
@@ -57,34 +72,46 @@ pub fn supervise(sequence: &mut Command) -> io::Result<u8> {
             kill_everything();
             return Ok(crate::sequence::KILLED);
         }
+        let signals = std::iter::once(&ends).chain(stops.iter().map(|(receiver, _)| receiver));
         let quiet = if settled { None } else { Some(Instant::now() + resident::SETTLED) };
-        if !wait_for([&ends.0, &term.0, &int.0], deadline.or(quiet))? && deadline.is_none() {
+        if !wait_for(signals, deadline.or(quiet))? && deadline.is_none() {
             resident::let_go();
             settled = true;
         }
         ends.drain();
-        for (receiver, signal) in [(&mut term, Signal::TERM), (&mut int, Signal::INT)] {
+        for (receiver, signal) in &mut stops {
             if receiver.drain() {
                 stop.get_or_insert_with(Instant::now);
-                let _ = kill_process(child, signal);
+                let _ = kill_process(child, *signal);
             }
         }
     }
 }
 
-/// In the sequence: SIGTERM and SIGINT ask for the stop, and so does the end of the process above it.
+/// In the sequence: SIGTERM, SIGINT and SIGQUIT ask for the stop, and so does the end of the process above it.
 ///
 /// # Errors
 /// When they cannot be received.
 pub fn listen(cancel: Cancel) -> io::Result<()> {
     set_parent_process_death_signal(Some(Signal::TERM))?;
-    let mut signals = Signals::new([signal_hook::consts::SIGTERM, signal_hook::consts::SIGINT])?;
+    take_no_notice()?;
+    let mut signals = Signals::new(STOPS.map(|(asked, _)| asked))?;
     let listener = move || {
         for signal in signals.forever() {
-            cancel.fire(if signal == signal_hook::consts::SIGINT { Signal::INT } else { Signal::TERM });
+            let stop = STOPS.iter().find(|(asked, _)| *asked == signal);
+            cancel.fire(stop.map_or(Signal::TERM, |(_, stop)| *stop));
         }
     };
     std::thread::Builder::new().name("signals".to_owned()).spawn(listener).map(drop)
+}
+
+/// Handles what would end the process and has no meaning for a boot. Not by ignoring: what is ignored stays ignored in the programs
+/// that are started from here.
+fn take_no_notice() -> io::Result<()> {
+    for signal in [SIGHUP, SIGUSR1, SIGUSR2] {
+        signal_hook::flag::register(signal, Arc::default())?;
+    }
+    Ok(())
 }
 
 /// Whether this is process 1 of its namespace.
@@ -132,8 +159,8 @@ impl Receiver {
 }
 
 /// Waits for a signal, at most until `deadline`; whether one came.
-fn wait_for(signals: [&UnixStream; 3], deadline: Option<Instant>) -> io::Result<bool> {
-    let mut ends = signals.map(|signal| PollFd::new(signal, PollFlags::IN));
+fn wait_for<'a>(signals: impl Iterator<Item = &'a Receiver>, deadline: Option<Instant>) -> io::Result<bool> {
+    let mut ends: Vec<_> = signals.map(|signal| PollFd::new(&signal.0, PollFlags::IN)).collect();
     let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
     let timeout = left.and_then(|left| Timespec::try_from(left).ok());
     match poll(&mut ends, timeout.as_ref()) {

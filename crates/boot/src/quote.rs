@@ -9,18 +9,24 @@ use std::os::unix::ffi::OsStrExt;
 
 use crate::environment::is_identifier;
 
-/// Names that a shell keeps for itself: read-only, or with a value of the shell's own whatever is assigned, or (`IFS`, `OPTIND`,
-/// `PWD`) changing how the shell that sources them works.
-const SHELL_NAMES: [&str; 26] = [
+/// Names that a shell keeps for itself: read-only, or with a value of the shell's own whatever is assigned, or (`BASH_COMPAT`,
+/// `BASH_XTRACEFD`, `IFS`, `OPTIND`, `PWD`) changing how the shell that sources them works.
+const SHELL_NAMES: [&str; 34] = [
     "_",
     "BASHOPTS",
     "BASHPID",
+    "BASH_ALIASES",
     "BASH_ARGC",
     "BASH_ARGV",
     "BASH_ARGV0",
+    "BASH_CMDS",
+    "BASH_COMPAT",
     "BASH_LINENO",
     "BASH_SOURCE",
+    "BASH_SUBSHELL",
     "BASH_VERSINFO",
+    "BASH_XTRACEFD",
+    "COMP_WORDBREAKS",
     "DIRSTACK",
     "EPOCHREALTIME",
     "EPOCHSECONDS",
@@ -32,18 +38,20 @@ const SHELL_NAMES: [&str; 26] = [
     "LINENO",
     "OLDPWD",
     "OPTIND",
+    "PIPESTATUS",
     "PPID",
     "PWD",
     "RANDOM",
     "SECONDS",
     "SHELLOPTS",
+    "SRANDOM",
     "UID",
 ];
 
 /// Whether sourcing an assignment to `name` gives the value back and leaves the shell as it was.
 #[must_use]
 pub fn is_assignable(name: &OsStr) -> bool {
-    is_identifier(name) && name.to_str().is_some_and(|name| !SHELL_NAMES.contains(&name) && name != "SRANDOM")
+    is_identifier(name) && name.to_str().is_some_and(|name| !SHELL_NAMES.contains(&name))
 }
 
 /// `NAME=value` on one line, quoted so that sourcing it gives back the exact bytes.

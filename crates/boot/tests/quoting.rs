@@ -27,27 +27,15 @@ fn sourced(shell: &str, locale: &str, file: &[u8]) -> Environment {
     Environment::from_nul_separated(&output.stdout)
 }
 
-/// Linux-PAM's reader of `/etc/environment` (`_parse_env_file` in `modules/pam_env/pam_env.c`), line by line.
+/// What Linux-PAM's own module reads from the file.
 fn read_by_pam(file: &[u8]) -> Environment {
-    let mut read = Environment::new();
-    for line in file.split(|&byte| byte == b'\n') {
-        let line = line.trim_ascii_start();
-        let line = line.strip_prefix(b"export ").unwrap_or(line);
-        if line.is_empty() || line.starts_with(b"#") {
-            continue;
-        }
-        let Some(cut) = line.iter().position(|&byte| byte == b'=') else { continue };
-        let (name, value) = (&line[..cut], line[cut + 1..].trim_ascii_end());
-        if name.is_empty() || !name.iter().all(|byte| byte.is_ascii_alphanumeric() || *byte == b'_') {
-            continue;
-        }
-        let value = match value {
-            [b'"' | b'\'', rest @ ..] => rest.strip_suffix(b"\"").or(rest.strip_suffix(b"'")).unwrap_or(rest),
-            plain => plain,
-        };
-        read.set(OsString::from_vec(name.to_vec()), OsString::from_vec(value.to_vec()));
-    }
-    read
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("environment");
+    std::fs::write(&path, file).unwrap();
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/pam_env.py");
+    let output = Command::new("python3").arg(script).arg(&path).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    Environment::from_nul_separated(&output.stdout)
 }
 
 /// Values made of what shells care about, and of any bytes.
@@ -79,6 +67,12 @@ proptest! {
         }
     }
 
+}
+
+proptest! {
+    // Each case starts an interpreter.
+    #![proptest_config(ProptestConfig { cases: 60, ..ProptestConfig::default() })]
+
     #[test]
     fn no_value_shows_pam_another_variable(values in values()) {
         let mut env: Environment =
@@ -91,12 +85,25 @@ proptest! {
         }
     }
 
+    /// Linux-PAM 1.5 takes a `#` for the start of a comment, wherever it stands.
     #[test]
-    fn a_value_without_escapes_newlines_and_both_quotes_is_right_in_pam(
-        value in prop_oneof!["[^'\\n\\x00]*", "[^\"$`\\\\\\n\\x00]*"]
+    fn values_without_escapes_newlines_number_signs_and_both_quotes_are_right_in_pam(
+        values in vec(prop_oneof!["[^'#\\n\\x00]*", "[^\"$`#\\\\\\n\\x00]*"], 1..20)
     ) {
-        let env: Environment = [("V", value.as_str())].into_iter().collect();
+        let env: Environment =
+            values.iter().enumerate().map(|(number, value)| (OsString::from(format!("V{number}")), OsString::from(value))).collect();
         let read = read_by_pam(&render(&env, "1"));
-        prop_assert_eq!(read.get("V"), Some(value.as_str()));
+        for (name, value) in env.iter() {
+            prop_assert_eq!(read.get_os(name.to_str().unwrap()), Some(value), "{}", name.display());
+        }
     }
+}
+
+#[test]
+fn a_value_that_pam_has_no_room_for_costs_no_other() {
+    let huge = "x".repeat(100_000);
+    let env: Environment =
+        [("A_HUGE", huge.as_str()), ("A_LONG", &huge[..4000]), ("PATH", "/bin"), ("Z", "1")].into_iter().collect();
+    let read = read_by_pam(&render(&env, "1"));
+    assert_eq!([read.get("PATH"), read.get("Z"), read.get("A_LONG")], [Some("/bin"), Some("1"), Some(&huge[..4000])]);
 }

@@ -138,14 +138,14 @@ fn the_environment_files_are_loaded_and_exported() {
     container.write("etc/environment", "FROM_SYSTEM=\"a value\"\nWORKSPACE=/data\nPATH=/usr/bin:/bin\n");
     container.write(
         "data/.env",
-        "FROM_USER='b'\r\nFROM_BOTH=\"${FROM_SYSTEM} and ${FROM_USER}\"\r\nfalse\noptions=kept\nunset_is=${NOT_SET}\n",
+        "FROM_USER='b'\r\nFROM_BOTH=\"${FROM_SYSTEM} and ${FROM_USER}\"\r\nfalse\noptions=kept\nunset_is=${NOT_SET}\nRETURNS='a\rb'\r\n",
     );
     let output = container.script(
-        r#"env | grep -E '^(FROM_|WORKSPACE|DATA_DIRECTORY|options|unset_is)' | sort; type -P vast-portal; [[ $- == *a* ]] || echo "no allexport""#,
+        r#"[[ ${RETURNS} == $'a\rb' ]] && echo "A value has its carriage return"; env | grep -E '^(FROM_|WORKSPACE|DATA_DIRECTORY|options|unset_is)' | sort; type -P vast-portal; [[ $- == *a* ]] || echo "no allexport""#,
     );
     assert_eq!(
         text(&output.stdout),
-        "DATA_DIRECTORY=/data\nFROM_BOTH=a value and b\nFROM_SYSTEM=a value\nFROM_USER=b\nWORKSPACE=/data\noptions=kept\n\
+        "A value has its carriage return\nDATA_DIRECTORY=/data\nFROM_BOTH=a value and b\nFROM_SYSTEM=a value\nFROM_USER=b\nWORKSPACE=/data\noptions=kept\n\
          unset_is=\n/opt/instance-tools/bin/vast-portal\nno allexport\n"
     );
 }

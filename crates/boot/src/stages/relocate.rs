@@ -1,6 +1,6 @@
 //! What stages 35 and 37 have in common: moving directories of the container to the volume.
 
-use vast_sync::environment::{Plan, Report};
+use vast_sync::environment::{Plan, Report, Role};
 use vast_sync::{Cancel, Error as SyncError};
 
 use super::sync_progress::Told;
@@ -32,11 +32,15 @@ pub(super) fn run(
     if let Some(failure) = report.first_failure() {
         return Ok(Verdict::GaveUp(failure));
     }
+    let by = match report.role {
+        Role::None => ", found complete there",
+        _ => "",
+    };
     Ok(match (report.linked(), report.recovered.len()) {
         (0, 0) => Verdict::done(),
         (0, recovered) => Verdict::said(format!("completed {recovered} interrupted moves")),
-        (1, _) => Verdict::said("1 directory is on the volume now"),
-        (linked, _) => Verdict::said(format!("{linked} directories are on the volume now")),
+        (1, _) => Verdict::said(format!("1 directory is on the volume now{by}")),
+        (linked, _) => Verdict::said(format!("{linked} directories are on the volume now{by}")),
     })
 }
 

@@ -61,4 +61,23 @@ mod tests {
         });
         assert!(!fake.read("/etc/environment").contains("VAST_CPU_THREAD_CAPS"));
     }
+
+    #[test]
+    fn bytes_that_are_no_text_stay_as_they_are() {
+        let fake = container("500\n");
+        let path = fake.path("/etc/environment");
+        let before = b"# Template controlled environment for C.7\nA=\"\xe9\xff\"\nB=\"\xc3\xa9\"\n";
+        std::fs::write(&path, before).unwrap();
+        fake.write("/workspace/.env", "");
+        std::fs::write(fake.path("/workspace/.env"), b"# caf\xe9\nRAYON_NUM_THREADS=3\n").unwrap();
+        fake.boot(&[], |boot| {
+            assert_eq!(run(boot).unwrap(), Verdict::said("thread pools are limited to 4"));
+            assert_eq!(boot.env.get("RAYON_NUM_THREADS"), None);
+        });
+        let after = std::fs::read(&path).unwrap();
+        assert!(after.starts_with(before) && after.len() > before.len());
+        fake.write("/sys/fs/cgroup/pids.max", "max\n");
+        fake.boot(&[], |boot| assert!(matches!(run(boot).unwrap(), Verdict::Skipped(_))));
+        assert_eq!(std::fs::read(&path).unwrap(), before);
+    }
 }

@@ -5,7 +5,7 @@ use std::os::unix::fs::symlink;
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::harness::{Fake, SUPERVISOR, Started, children, runs, wait_for_file, wait_until};
+use super::harness::{Fake, SUPERVISOR, Started, VAST_BOOT, children, runs, wait_for_file, wait_until};
 
 /// Orphans a thousand processes that end at once or a little later.
 const ORPHANS: &str = "for i in $(seq 1000); do (sleep 0.0$((i % 3)) & echo $! >>$OUT/orphans); done";
@@ -56,7 +56,14 @@ fn up(fake: &Fake, first: bool) -> Started {
 
 #[test]
 fn a_stop_ends_supervisor_cleanly_and_the_boot_with_0() {
-    for (first, signal) in [(true, Signal::TERM), (true, Signal::INT), (false, Signal::TERM)] {
+    for (first, signal) in [
+        (true, Signal::TERM),
+        (true, Signal::INT),
+        (true, Signal::QUIT),
+        (false, Signal::TERM),
+        (false, Signal::INT),
+        (false, Signal::QUIT),
+    ] {
         let fake = Fake::new();
         fake.supervisor(SUPERVISOR);
         let started = up(&fake, first);
@@ -95,9 +102,8 @@ fn a_boot_that_waits_takes_little_memory_and_still_ends_well() {
     }
 }
 
-#[test]
-fn a_stop_reaches_real_supervisord_and_its_programs() {
-    let fake = Fake::new();
+/// Boots with the real supervisord as process 1, and waits for its one program.
+fn up_with_real_supervisord(fake: &Fake) -> Started {
     let out = fake.out("");
     symlink("/usr/bin/supervisord", fake.path("/usr/bin/supervisord")).unwrap();
     fake.write(
@@ -110,9 +116,144 @@ fn a_stop_reaches_real_supervisord_and_its_programs() {
     );
     let started = fake.start_first(&["--no-cert-gen"]);
     wait_until("the application runs", || fake.read_out("app") == "started\n");
+    started
+}
+
+#[test]
+fn a_stop_reaches_real_supervisord_and_its_programs() {
+    let fake = Fake::new();
+    let started = up_with_real_supervisord(&fake);
     kill_process(started.first_process(), Signal::TERM).unwrap();
     assert_eq!(started.end().0, Some(0));
     assert_eq!(fake.read_out("app"), "started\nended\n");
+}
+
+#[test]
+fn real_supervisord_that_crashes_ends_the_container_with_its_code() {
+    for (signal, code) in [(Signal::KILL, 137), (Signal::SEGV, 139)] {
+        let fake = Fake::new();
+        let started = up_with_real_supervisord(&fake);
+        wait_until("the boot is up", || !fake.path("/.provisioning").exists());
+        let sequence = children(started.first_process())[0];
+        let supervisord = children(sequence)[0];
+        let application = children(supervisord)[0].as_raw_pid().to_string();
+        kill_process(supervisord, signal).unwrap();
+        assert_eq!(started.end().0, Some(code), "{signal:?}");
+        assert!(!runs(&application));
+        let (outcome, message) = fake.recorded("95-supervisor-wait.sh");
+        assert_eq!(outcome, "failed");
+        assert!(message.contains(&format!("was killed by signal {}", signal.as_raw())), "{message}");
+    }
+}
+
+/// Sends a signal to both processes of a boot, and waits until both have taken it.
+fn signal_both(first: Pid, signal: Signal) {
+    for pid in [first, children(first)[0]] {
+        kill_process(pid, signal).unwrap();
+        wait_until("the signal has arrived", || mask(pid, "SigPnd") | mask(pid, "ShdPnd") == 0);
+    }
+}
+
+/// A set of signals of a process, as `/proc` shows it: bit 0 is signal 1.
+fn mask(pid: Pid, name: &str) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{}/status", pid.as_raw_pid())).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+    u64::from_str_radix(line.unwrap().trim(), 16).unwrap()
+}
+
+#[test]
+fn a_second_stop_changes_nothing() {
+    for first in [true, false] {
+        let fake = Fake::new();
+        fake.supervisor(
+            "#!/bin/sh\ntrap 'echo asked >>$OUT/asked' TERM INT QUIT\ntouch $OUT/ready\n\
+             while [ ! -e $OUT/go ]; do sleep 0.02; done\necho stopped >$OUT/stopped\n",
+        );
+        let started = up(&fake, first);
+        let target = if first { started.first_process() } else { started.pid() };
+        kill_process(target, Signal::TERM).unwrap();
+        wait_until("Supervisor is asked to stop", || fake.read_out("asked") == "asked\n");
+        for signal in [Signal::TERM, Signal::INT, Signal::QUIT] {
+            signal_both(target, signal);
+        }
+        fs::write(fake.out("go"), "").unwrap();
+        assert_eq!(started.end().0, Some(0), "as process 1: {first}");
+        assert_eq!((fake.read_out("asked"), fake.read_out("stopped")), ("asked\n".into(), "stopped\n".into()));
+    }
+}
+
+#[test]
+fn a_terminal_that_closes_and_users_signals_end_nothing() {
+    const MEANINGLESS: [Signal; 3] = [Signal::HUP, Signal::USR1, Signal::USR2];
+    for first in [true, false] {
+        let fake = Fake::new();
+        fake.supervisor(&SUPERVISOR.replace("trap ", "trap 'echo seen >$OUT/seen' HUP USR1 USR2\ntrap "));
+        // Before Supervisor, while a stage runs.
+        fake.stage(
+            "20-wait.sh",
+            "echo $$ >$OUT/stage; while [ ! -e $OUT/go ]; do sleep 0.02; done; echo over >$OUT/over",
+        );
+        let arguments = ["--no-cert-gen"];
+        let started = if first { fake.start_first(&arguments) } else { fake.start(&arguments) };
+        let target = if first { started.first_process() } else { started.pid() };
+        wait_for_file(&fake.out("stage"));
+        MEANINGLESS.iter().for_each(|signal| signal_both(target, *signal));
+        fs::write(fake.out("go"), "").unwrap();
+        wait_until("Supervisor is ready", || fake.out("ready").exists() && !fake.path("/.provisioning").exists());
+        assert_eq!(fake.read_out("over"), "over\n", "as process 1: {first}");
+        MEANINGLESS.iter().for_each(|signal| signal_both(target, *signal));
+        // What is started from here is free to make something of them.
+        let supervisor = children(children(target)[0])[0];
+        for signal in MEANINGLESS {
+            assert_eq!(mask(supervisor, "SigIgn") & 1 << (signal.as_raw() - 1), 0, "{signal:?} is ignored");
+        }
+        kill_process(target, Signal::TERM).unwrap();
+        assert_eq!(started.end().0, Some(0), "as process 1: {first}");
+        assert_eq!((fake.read_out("stopped"), fake.read_out("seen")), ("stopped\n".into(), String::new()));
+    }
+}
+
+/// Process 1 is a shell, as of an image that starts the boot among other things.
+const BELOW_A_SHELL: &str = r#"
+"$BOOT" --no-cert-gen --root "$ROOT"
+echo $? >"$OUT/code"
+kill -0 "$(cat "$OUT/daemon")" 2>/dev/null && echo left >"$OUT/left"
+true
+"#;
+
+/// A daemon as they are made: forked twice, in a session of its own.
+const DAEMON: &str = "(setsid sh -c 'echo $$ >$OUT/daemon; while :; do sleep 0.02; done' </dev/null >/dev/null 2>&1 &)";
+
+/// Tells whether the daemon is the child of the process that the sequence is the child of.
+const ADOPTED: &str = r#"
+until [ -s "$OUT/daemon" ]; do sleep 0.02; done
+parent() { awk '/^PPid:/ { print $2 }' "/proc/$1/status"; }
+[ "$(parent "$(cat "$OUT/daemon")")" = "$(parent "$PPID")" ] && [ "$(parent "$PPID")" != 1 ] && echo adopted >"$OUT/adopted"
+"#;
+
+#[test]
+fn below_a_shell_that_is_process_1_the_boot_adopts_what_is_orphaned_and_gives_its_code() {
+    for (stop, code) in [(true, "0\n"), (false, "137\n")] {
+        let fake = Fake::new();
+        fake.supervisor(SUPERVISOR);
+        fake.stage("20-daemon.sh", DAEMON);
+        fake.stage("21-adopted.sh", ADOPTED);
+        let namespaces = ["--mount", "--pid", "--fork", "--mount-proc", "--kill-child", "sh", "-c", BELOW_A_SHELL];
+        let mut command = fake.command("unshare", namespaces);
+        let started = Started::new(command.env("BOOT", VAST_BOOT).env("ROOT", fake.root()));
+        wait_until("Supervisor is ready and the boot is up", || {
+            fake.out("ready").exists() && !fake.path("/.provisioning").exists()
+        });
+        let boot = children(started.first_process())[0];
+        if stop {
+            kill_process(boot, Signal::TERM).unwrap();
+        } else {
+            kill_process(children(children(boot)[0])[0], Signal::KILL).unwrap();
+        }
+        assert_eq!(started.end().0, Some(0), "the shell goes on after the boot");
+        assert_eq!((fake.read_out("code").as_str(), fake.read_out("adopted").as_str()), (code, "adopted\n"));
+        assert!(!stop || !fake.out("left").exists(), "a stop leaves nothing");
+    }
 }
 
 #[test]
@@ -163,7 +304,9 @@ fn a_supervisor_that_ignores_the_stop_is_killed_in_time() {
     let fake = Fake::new();
     fake.supervisor("#!/bin/sh\ntrap '' TERM INT\ntouch $OUT/ready\nwhile :; do sleep 0.02; done\n");
     let started = up(&fake, true);
-    kill_process(started.first_process(), Signal::TERM).unwrap();
+    let first = started.first_process();
+    // Asked again and again, it has no more time than asked once.
+    wait_until("the container has ended", || kill_process(first, Signal::TERM).is_err());
     assert_eq!(started.end().0, Some(137));
     assert_eq!(fake.recorded("95-supervisor-wait.sh").0, "gave-up");
 }
@@ -174,7 +317,7 @@ fn a_stop_during_provisioning_stops_the_script_and_supervisor() {
     fake.supervisor(SUPERVISOR);
     let script = fake.write("/p.sh", "#!/bin/sh\necho $$ >$OUT/script; sleep 1000\n");
     let root = fake.root();
-    let mut command = fake.command(super::harness::VAST_BOOT, [std::ffi::OsStr::new("--root"), root.as_os_str()]);
+    let mut command = fake.command(VAST_BOOT, [std::ffi::OsStr::new("--root"), root.as_os_str()]);
     command.env("PROVISIONING_SCRIPT", "/p.sh").arg("--no-cert-gen");
     let started = Started::new(&mut command);
     let pid = wait_for_file(&fake.out("script"));
@@ -189,10 +332,11 @@ fn a_stop_during_provisioning_stops_the_script_and_supervisor() {
 
 #[test]
 fn the_status_of_a_supervisor_that_ends_by_itself_is_the_boots() {
-    for (text, code) in [("exit 5", 5), ("kill -9 $$", 137)] {
+    for (text, code) in [("exit 5", 5), ("exit 255", 255), ("kill -9 $$", 137), ("kill -SEGV $$", 139)] {
         let fake = Fake::new();
         fake.supervisor(&format!("#!/bin/sh\n{text}\n"));
         assert_eq!(fake.start_first(&["--no-cert-gen"]).end().0, Some(code), "{text}");
+        assert_eq!(fake.start(&["--no-cert-gen"]).end().0, Some(code), "{text}, not as process 1");
     }
 }
 

@@ -22,6 +22,24 @@ const STOP_PATIENCE: Duration = Duration::from_secs(10);
 /// A Supervisor that says when it is ready, and ends well on SIGTERM.
 pub(crate) const SUPERVISOR: &str = "#!/bin/sh\ntrap 'echo stopped >\"$OUT/stopped\"; exit 0' TERM INT\ntouch \"$OUT/ready\"\nwhile :; do sleep 0.02; done\n";
 
+/// Makes this machine's `/`, without what `$HIDE` names, an overlay whose writes go to a tmpfs, and the working directory. Nothing of it
+/// is left when the last process of its namespaces ends.
+pub(crate) const OVERLAID_ROOT: &str = r#"
+set -e
+mount --make-rprivate /
+mkdir -p "$OUT/over"
+mount -t tmpfs none "$OUT/over"
+mkdir "$OUT/over/upper" "$OUT/over/work" "$OUT/over/root"
+for hidden in $HIDE; do mkdir -p "$(dirname "$OUT/over/upper/$hidden")"; mknod "$OUT/over/upper/$hidden" c 0 0; done
+mount -t overlay none -o "lowerdir=/,upperdir=$OUT/over/upper,workdir=$OUT/over/work" "$OUT/over/root"
+cd "$OUT/over/root"
+mount -t proc none proc
+mount --rbind /dev dev
+mount --rbind /sys sys
+mount -t tmpfs none run
+mkdir -p etc/vast_boot.d
+"#;
+
 /// A directory that is booted, with a place (`$OUT`) for what its stages tell.
 pub(crate) struct Fake {
     directory: tempfile::TempDir,

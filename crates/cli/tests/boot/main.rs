@@ -3,6 +3,7 @@
 
 mod doctor;
 mod entrypoint;
+mod environment;
 mod first_process;
 mod flags;
 mod harness;

@@ -6,23 +6,11 @@ use std::path::{Path, PathBuf};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::harness::{Fake, Started, VAST_BOOT, wait_until};
+use super::harness::{Fake, OVERLAID_ROOT, Started, VAST_BOOT, wait_until};
 
-/// Makes `/` an overlay whose writes go to a tmpfs, and boots it. Nothing of it is left when its last process ends.
+/// Prepares the overlaid root and boots it.
 const ENTER: &str = r#"
-set -e
-mount --make-rprivate /
-mkdir -p "$OUT/over"
-mount -t tmpfs none "$OUT/over"
-mkdir "$OUT/over/upper" "$OUT/over/work" "$OUT/over/root"
-for hidden in $HIDE; do mkdir -p "$(dirname "$OUT/over/upper/$hidden")"; mknod "$OUT/over/upper/$hidden" c 0 0; done
-mount -t overlay none -o "lowerdir=/,upperdir=$OUT/over/upper,workdir=$OUT/over/work" "$OUT/over/root"
-cd "$OUT/over/root"
-mount -t proc none proc
-mount --rbind /dev dev
-mount --rbind /sys sys
-mount -t tmpfs none run
-mkdir -p etc/vast_boot.d etc/supervisor/conf.d opt/workspace-internal/app
+mkdir -p etc/supervisor/conf.d opt/workspace-internal/app
 mkdir -p root; rm -rf workspace root/.bashrc .provisioning* .first_boot_complete etc/instance.*
 printf '[unix_http_server]\nfile=/var/run/supervisor.sock\n[supervisord]\nlogfile=/dev/null\nlogfile_maxbytes=0\npidfile=/run/supervisord.pid\n[rpcinterface:supervisor]\nsupervisor.rpcinterface_factory = supervisor.rpcinterface:make_main_rpcinterface\n[supervisorctl]\nserverurl=unix:///var/run/supervisor.sock\n[program:app]\nstartsecs=0\ncommand=/bin/sh -c "touch /app-ran; exec sleep 1000"\n' >etc/supervisor/supervisord.conf
 echo 'export PORTAL_CONFIG="localhost:1111:11111:/:Instance Portal"' >etc/vast_boot.d/05-app-env.sh
@@ -42,8 +30,9 @@ struct System {
 impl System {
     /// Boots without those directories of this machine, after that shell command in the new root, with those flags.
     fn boot(fake: &Fake, hide: &str, prepare: &str, flags: &str) -> Self {
-        let namespaces = ["--mount", "--pid", "--uts", "--fork", "--mount-proc", "--kill-child", "sh", "-c", ENTER];
+        let namespaces = ["--mount", "--pid", "--uts", "--fork", "--mount-proc", "--kill-child", "sh", "-c"];
         let mut command = fake.command("unshare", namespaces);
+        command.arg(format!("{OVERLAID_ROOT}{ENTER}"));
         command.env("BOOT", VAST_BOOT).env("VAST_CONTAINERLABEL", "C.42").env("VAST_SIGN_URL", "http://127.0.0.1:1/");
         command.env("HIDE", hide).env("PREPARE", prepare).env("FLAGS", flags);
         let started = Started::new(&mut command);

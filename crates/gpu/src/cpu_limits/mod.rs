@@ -189,20 +189,42 @@ pub fn plan(
 /// [`Error::Read`] and [`Error::Change`]; the file is then as it was.
 pub fn apply(root: &Path, workspace: &Path, env: &BTreeMap<String, String>) -> Result<Plan, Error> {
     let path = under(root, Path::new(ENVIRONMENT_FILE));
-    let text = read_text(&path)?;
-    let dotenv = read_text(&under(root, &workspace.join(".env")))?;
-    let plan = plan(&gather(root)?, &Settings::from_env(env), &text, &dotenv, env);
+    let file = Text::read(&path)?;
+    let dotenv = Text::read(&under(root, &workspace.join(".env")))?;
+    let plan = plan(&gather(root)?, &Settings::from_env(env), &file.text, &dotenv.text, env);
     if let Some(text) = &plan.environment_file {
-        files::publish(&path, text.as_bytes()).map_err(Error::change(&path))?;
+        files::publish(&path, &file.bytes(text)).map_err(Error::change(&path))?;
     }
     Ok(plan)
 }
 
-/// The file's text, empty if there is no file. What is not UTF-8 cannot be kept by rewriting, so it is an error.
-fn read_text(path: &PathBuf) -> Result<String, Error> {
-    match fs::read_to_string(path) {
-        Ok(text) => Ok(text),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(String::new()),
-        Err(error) => Err(Error::read(path)(error)),
+/// The text of a file that may hold any bytes: values of variables need not be UTF-8.
+///
+/// One that is not is read as if each byte were the character of its number, and written back the same way. All that is looked
+/// for or added here is ASCII, which is the same in both.
+struct Text {
+    text: String,
+    is_utf8: bool,
+}
+
+impl Text {
+    /// Empty if there is no file.
+    fn read(path: &PathBuf) -> Result<Self, Error> {
+        match fs::read(path) {
+            Ok(bytes) => Ok(match String::from_utf8(bytes) {
+                Ok(text) => Self { text, is_utf8: true },
+                Err(error) => Self { text: error.as_bytes().iter().copied().map(char::from).collect(), is_utf8: false },
+            }),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Self { text: String::new(), is_utf8: true }),
+            Err(error) => Err(Error::read(path)(error)),
+        }
+    }
+
+    /// What to write so that the file holds `text`, made of this one.
+    fn bytes(&self, text: &str) -> Vec<u8> {
+        if self.is_utf8 {
+            return text.as_bytes().to_vec();
+        }
+        text.chars().filter_map(|character| u8::try_from(character).ok()).collect()
     }
 }

@@ -13,8 +13,9 @@ vast_load() {
     set +eu +o pipefail
     set -o allexport
     vast_load_text=$(< "$1")
-    # Line ends of Windows editors go.
-    eval "${vast_load_text//$'\r'/}"
+    # Line ends of Windows editors go; a carriage return within a line belongs to a value.
+    vast_load_text=${vast_load_text//$'\r\n'/$'\n'}
+    eval "${vast_load_text%$'\r'}"
     eval "${vast_load_options}"
 }
 
