@@ -9,4 +9,5 @@ mod https;
 mod moves;
 mod real_root;
 mod run;
+mod status_page;
 mod tools;
