@@ -57,9 +57,11 @@ pub(super) fn render(view: &View) -> String {
     }
     stages(&mut html, view);
     output(&mut html, &view.output);
+    let next =
+        if view.supervisor_failed { "This page stays until the container restarts." } else { "This page turns into the Instance Portal by itself." };
     let _ = write!(
         html,
-        "<p id=\"link\" class=\"dim\" role=\"status\">This page turns into the Instance Portal by itself.</p>\n\
+        "<p id=\"link\" class=\"dim\" role=\"status\">{next}</p>\n\
          </main>\n<script>{SCRIPT}</script>\n</body>\n</html>\n"
     );
     html
@@ -105,11 +107,12 @@ fn head(html: &mut String, view: &View) {
     };
     let _ = write!(
         html,
-        "<header data-tone=\"{tone}\">\n<span class=\"mark\" aria-hidden=\"true\">{}</span>\n<div>\n<h1>{} is starting</h1>\n\
+        "<header data-tone=\"{tone}\">\n<span class=\"mark\" aria-hidden=\"true\">{}</span>\n<div>\n<h1>{} {}</h1>\n\
          <p role=\"status\">{}</p>\n</div>\n<time title=\"Since the boot began\">{}</time>\n</header>\n\
          <progress class=\"thin\" max=\"{}\" value=\"{through}\" aria-label=\"Stages\"></progress>\n",
         ICON.trim(),
         escape_html(name(view)),
+        if view.supervisor_failed { "has no portal" } else { "is starting" },
         escape_html(&what),
         clock(elapsed(view.boot, view.now)),
         view.stages.len().max(1),

@@ -150,7 +150,9 @@ impl Server {
     fn hand_over(&mut self, turn: &mut Turn, clients: &mut Vec<Connection>) {
         let now = Instant::now();
         let Some(listener) = self.listener.as_ref().filter(|_| turn.is_due(now)) else { return };
-        match (listener.is_shared(), turn.leaving) {
+        let shared = listener.is_shared();
+        turn.looked_for(now.elapsed());
+        match (shared, turn.leaving) {
             (true, None) => {
                 listener.steer_away();
                 turn.leaving = Some(now);
@@ -218,6 +220,11 @@ impl Turn {
             self.next = Some(now + if soon { LOOK_OFTEN } else { LOOK_EVERY });
         }
         due
+    }
+
+    /// A look that took long, where the kernel answers slowly, is not to become all that is done.
+    fn looked_for(&mut self, took: Duration) {
+        self.next = self.next.map(|next| next + took * 9);
     }
 }
 

@@ -126,8 +126,7 @@ fn bound(port: u16) -> io::Result<OwnedFd> {
 }
 
 fn shared(port: u16, own: u64) -> bool {
-    let others = listeners::sockets(Path::new(PROC)).unwrap_or_default();
-    others.iter().any(|(other, inode)| *other == port && *inode != own)
+    listeners::sockets().iter().any(|(other, inode)| *other == port && *inode != own)
 }
 
 /// Who has the port, for people.

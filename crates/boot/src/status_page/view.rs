@@ -85,7 +85,7 @@ impl View {
                 stage: stage.stage.clone(),
                 outcome: Some(stage.outcome),
                 duration_ms: Some(if stage.outcome == Outcome::Running {
-                    elapsed(stage.start, now).as_secs_f64() * 1e3
+                    elapsed(stage.start, now).as_millis() as f64
                 } else {
                     stage.duration_ms
                 }),

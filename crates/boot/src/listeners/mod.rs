@@ -1,4 +1,6 @@
-//! Which ports are listened on, and by which sockets and programs, as the kernel's tables in `/proc` tell.
+//! Which ports are listened on, and by which sockets and programs.
+
+mod diag;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -10,9 +12,14 @@ const LISTEN: &str = "0A";
 /// The tables of both address families.
 const TABLES: [&str; 2] = ["net/tcp", "net/tcp6"];
 
-/// Ports and inodes of all listening sockets; nothing without the tables.
+/// Ports and inodes of all listening sockets around this process.
 #[must_use]
-pub fn sockets(proc: &Path) -> Option<Vec<(u16, u64)>> {
+pub fn sockets() -> Vec<(u16, u64)> {
+    diag::listening().unwrap_or_else(|_| tables(Path::new("/proc")).unwrap_or_default())
+}
+
+/// The same from the kernel's tables; nothing without them.
+fn tables(proc: &Path) -> Option<Vec<(u16, u64)>> {
     let tables: Vec<String> = TABLES.iter().filter_map(|table| fs::read_to_string(proc.join(table)).ok()).collect();
     (!tables.is_empty()).then(|| tables.iter().flat_map(|table| table.lines().filter_map(listener)).collect())
 }
@@ -20,7 +27,7 @@ pub fn sockets(proc: &Path) -> Option<Vec<(u16, u64)>> {
 /// The ports that something listens on, and the programs that do as far as we may see; nothing without the tables.
 #[must_use]
 pub fn programs(proc: &Path) -> Option<BTreeMap<u16, BTreeSet<String>>> {
-    let sockets = sockets(proc)?;
+    let sockets = tables(proc)?;
     let owners = owners(proc, &sockets.iter().map(|(_, inode)| *inode).collect());
     let mut ports: BTreeMap<u16, BTreeSet<String>> = BTreeMap::new();
     for (port, inode) in sockets {
