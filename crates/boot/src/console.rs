@@ -9,6 +9,11 @@ pub trait Console: Send + Sync {
 
     /// Passes on a program's output as it is.
     fn raw(&self, bytes: &[u8]);
+
+    /// Whether it makes use of what programs say. If not, they write to the container's log by themselves.
+    fn hears(&self) -> bool {
+        false
+    }
 }
 
 /// A console that threads share.

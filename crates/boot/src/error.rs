@@ -94,6 +94,16 @@ pub enum Error {
         #[from]
         source: rcgen::Error,
     },
+    /// The status page's port is not to be had.
+    #[error("no status page while this boots: {by} has port {port}")]
+    Port {
+        /// The port.
+        port: u16,
+        /// The programs that have it.
+        by: String,
+        /// The cause.
+        source: io::Error,
+    },
     /// A value of the environment makes no sense.
     #[error("`{name}` is not {expected}")]
     Variable {

@@ -7,7 +7,7 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 
 use crate::env_vars;
-use crate::environment::Environment;
+use crate::environment::{Environment, is_identifier};
 use crate::quote;
 
 /// Where it is.
@@ -52,6 +52,19 @@ pub fn render(env: &Environment, instance: &str) -> Vec<u8> {
         text.push(b'\n');
     }
     text
+}
+
+/// The plain assignments of the file's text, as PAM reads them: nothing is expanded.
+#[must_use]
+pub fn plain(text: &[u8]) -> Environment {
+    let text = String::from_utf8_lossy(text);
+    let pairs = text.lines().filter_map(|line| {
+        let (name, value) = line.trim_start_matches("export ").split_once('=')?;
+        let value = value.trim();
+        let inner = ['"', '\''].iter().find_map(|quote| value.strip_prefix(*quote)?.strip_suffix(*quote));
+        Some((name.trim(), inner.unwrap_or(value)))
+    });
+    pairs.filter(|(name, _)| is_identifier(name.as_ref())).collect()
 }
 
 fn is_written(name: &OsStr) -> bool {

@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::Error;
 use crate::files;
 use crate::root::Root;
+use crate::status_page::Board;
 
 /// The record of all boots.
 pub const LOG: &str = "/var/log/vast_boot.jsonl";
@@ -159,6 +160,7 @@ pub struct Journal {
     record: BootRecord,
     running: Option<Instant>,
     complaint: Option<Error>,
+    board: Board,
 }
 
 impl Journal {
@@ -181,6 +183,7 @@ impl Journal {
             record,
             running: None,
             complaint: None,
+            board: Board::default(),
         };
         let prepared = std::iter::once(&journal.log)
             .chain(&journal.current)
@@ -189,6 +192,12 @@ impl Journal {
         journal.note(prepared.and(trimmed));
         journal.publish();
         journal
+    }
+
+    /// Also tells `board` of every change.
+    pub fn watch(&mut self, board: Board) {
+        self.board = board;
+        self.board.record(&self.record);
     }
 
     /// The record so far.
@@ -259,6 +268,7 @@ impl Journal {
     }
 
     fn publish(&mut self) {
+        self.board.record(&self.record);
         if let (Some(current), Ok(text)) = (&self.current, serde_json::to_vec(&self.record)) {
             let published = files::publish(current, &text, 0o644);
             self.note(published);

@@ -56,9 +56,7 @@ pub fn obtain(boot: &Boot<'_>, address: &str, kept: &str) -> Result<Script, Erro
 /// When it cannot be started, or ended otherwise than with success.
 pub fn run(boot: &Boot<'_>, script: &Script, log: Option<&str>) -> Result<(), Error> {
     let mut invocation = shell::script(&script.path, &boot.env)?.directory(&boot.directory);
-    if let Some(log) = log {
-        invocation.output = Output::Log(boot.root.join(log));
-    }
+    invocation.output = log.map_or(Output::Heard, |log| Output::Log(boot.root.join(log)));
     match boot.runner.run(&invocation)? {
         Wait::Ended(status) if status.success() => Ok(()),
         Wait::Ended(status) => Err(Error::Ended { program: script.shown.clone(), ended: process::describe(status) }),

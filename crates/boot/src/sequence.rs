@@ -9,10 +9,11 @@ use rustix::process::Pid;
 use crate::error::Error;
 use crate::journal::{Journal, Outcome, Phase};
 use crate::plan::{self, Entry, Plan, Source, Why};
-use crate::process::{self, Wait};
+use crate::process::{self, Output, Wait};
 use crate::redact::Redactor;
 use crate::shell::{self, Request};
 use crate::stage::{Boot, BuiltIn, Verdict};
+use crate::status_page;
 use crate::supervisor::{End, Supervisor};
 
 /// The exit code of a boot that a signal ended before Supervisor ran: that of SIGTERM in a shell.
@@ -23,6 +24,9 @@ pub const KILLED: u8 = 137;
 
 /// The stage that waits for Supervisor: the boot is up when it starts.
 const WAIT_STAGE: &str = "95-supervisor-wait.sh";
+
+/// The first name of a stage that may start Supervisor.
+const SUPERVISOR_STAGES: &str = "65-";
 
 /// The variable by which a shell stage tells which process Supervisor is.
 const SUPERVISOR_PID: &str = "supervisord_pid";
@@ -56,6 +60,9 @@ pub fn run(boot: &mut Boot<'_>, plan: &Plan, built_in: &[BuiltIn], selection: &S
     for ignored in &plan.ignored {
         boot.say(&format!("ignoring {}/{}: {}", plan::DIRECTORY, ignored.name, ignored.reason));
     }
+    if selection.is_everything() {
+        open_page(boot, plan, journal);
+    }
     for entry in plan.stages.iter().filter(|entry| selection.includes(&entry.name)) {
         if boot.cancel.is_fired() {
             break;
@@ -64,6 +71,9 @@ pub fn run(boot: &mut Boot<'_>, plan: &Plan, built_in: &[BuiltIn], selection: &S
             journal.note_stage(&entry.name, &entry.source.to_string(), Outcome::Masked, None);
         } else {
             run_entry(boot, entry, built_in, journal);
+            let followed = boot.page.follow(&boot.env);
+            note_page(boot, followed, journal);
+            boot.page.heed(&boot.supervisor);
         }
         if let Some(complaint) = journal.take_complaint() {
             boot.say(&format!("the boot is not recorded: {}", complaint.chain()));
@@ -72,6 +82,24 @@ pub fn run(boot: &mut Boot<'_>, plan: &Plan, built_in: &[BuiltIn], selection: &S
     let code = end(boot, selection);
     journal.finish(code);
     code
+}
+
+/// Serves the status page from now on.
+fn open_page(boot: &mut Boot<'_>, plan: &Plan, journal: &mut Journal) {
+    let stages = plan.stages.iter().map(|entry| entry.name.clone()).collect();
+    let (root, env, console) = (boot.root.clone(), boot.env.clone(), boot.console.clone());
+    let opened = boot.page.open(&root, &env, stages, &console);
+    note_page(boot, opened, journal);
+    journal.watch(boot.page.board().clone());
+}
+
+/// A page that cannot be served costs the page; it is said once, and recorded.
+fn note_page(boot: &Boot<'_>, page: Result<(), Error>, journal: &mut Journal) {
+    if let Err(error) = page {
+        let reason = error.chain();
+        boot.say(&reason);
+        journal.note_stage(status_page::NAME, "built-in", Outcome::GaveUp, Some(reason));
+    }
 }
 
 /// Waits for a Supervisor that no stage waited for (its stage was replaced or masked), and finds the exit code.
@@ -98,7 +126,9 @@ fn run_entry(boot: &mut Boot<'_>, entry: &Entry, built_in: &[BuiltIn], journal: 
     }
     let (outcome, message) = match &entry.source {
         Source::BuiltIn => run_built_in(boot, &entry.name, built_in),
-        Source::File(path) => run_file(boot, path),
+        // What starts Supervisor, and what comes after, has the container's log for as long as the instance lives.
+        Source::File(path) if entry.name.as_str() < SUPERVISOR_STAGES => run_file(boot, path, Output::Heard),
+        Source::File(path) => run_file(boot, path, Output::Console),
     };
     let message = message.map(|message| Redactor::new(&boot.env).redact(&message));
     if outcome.is_bad() {
@@ -138,12 +168,12 @@ fn failed(error: &Error) -> (Outcome, Option<String>) {
 }
 
 /// Sources a shell stage, without recording it.
-pub(crate) fn run_file(boot: &mut Boot<'_>, path: &Path) -> (Outcome, Option<String>) {
-    source(boot, path).unwrap_or_else(|error| failed(&error))
+pub(crate) fn run_file(boot: &mut Boot<'_>, path: &Path, output: Output) -> (Outcome, Option<String>) {
+    source(boot, path, output).unwrap_or_else(|error| failed(&error))
 }
 
 /// Sources a shell stage and takes over what it left.
-fn source(boot: &mut Boot<'_>, path: &Path) -> Result<(Outcome, Option<String>), Error> {
+fn source(boot: &mut Boot<'_>, path: &Path, output: Output) -> Result<(Outcome, Option<String>), Error> {
     let mut notes = Vec::new();
     let limit = boot.stage_limit().unwrap_or_else(|error| {
         notes.push(error.to_string());
@@ -155,8 +185,15 @@ fn source(boot: &mut Boot<'_>, path: &Path) -> Result<(Outcome, Option<String>),
     variables.push((SUPERVISOR_PID, supervisor.clone()));
     let file = boot.root.join(path);
     let (directory, scratch) = (boot.directory.clone(), boot.scratch());
-    let request =
-        Request { file: &file, env: &boot.env, variables: &variables, directory: &directory, scratch: &scratch, limit };
+    let request = Request {
+        file: &file,
+        env: &boot.env,
+        variables: &variables,
+        directory: &directory,
+        scratch: &scratch,
+        limit,
+        output,
+    };
     let sourced = shell::source(&request, boot.runner)?;
     match sourced.left {
         Some(left) => {

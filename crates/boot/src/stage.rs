@@ -14,6 +14,7 @@ use crate::flags::Flags;
 use crate::process::Runner;
 use crate::redact::Redactor;
 use crate::root::Root;
+use crate::status_page::StatusPage;
 use crate::supervisor::Supervisor;
 
 /// A stage that this program carries out.
@@ -74,6 +75,8 @@ pub struct Boot<'a> {
     pub retry: Retry,
     /// Supervisor.
     pub supervisor: Supervisor,
+    /// The page that shows how the boot stands.
+    pub page: StatusPage,
 }
 
 impl<'a> Boot<'a> {
@@ -90,6 +93,7 @@ impl<'a> Boot<'a> {
             console,
             retry: Retry::default(),
             supervisor: Supervisor::default(),
+            page: StatusPage::default(),
         };
         boot.env.complete();
         boot

@@ -61,7 +61,7 @@ const ARROWS: &[Arrows] = &[
             whole("vast-envhash"),
             whole("vast-gpu"),
             whole("vast-portal-config"),
-            Arrow { to: "vast-portal", modules: &["caddy", "certificate"] },
+            Arrow { to: "vast-portal", modules: &["auth", "caddy", "certificate", "env_vars", "logtee", "Error"] },
         ],
     },
     Arrows {

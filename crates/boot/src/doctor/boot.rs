@@ -9,6 +9,7 @@ use super::{Area, Finding, Look, Severity, counted, quoted};
 use crate::journal::{self, BootRecord, Outcome, Phase, StageRecord};
 use crate::replacement;
 use crate::stages::{PROVISIONING, PROVISIONING_FAILED, PROVISIONING_LOG};
+use crate::status_page;
 
 /// A stage that runs longer than this deserves a look.
 const LONG: Duration = Duration::from_mins(30);
@@ -193,6 +194,7 @@ fn bad_stage(all: &super::Facts, stage: &StageRecord) -> Option<Finding> {
     let severity = if stage.outcome == Outcome::GaveUp { Severity::Warning } else { Severity::Problem };
     let again = format!("`vast-boot run --only {}`", stage.stage);
     let remedy = match (stage.outcome, number) {
+        _ if stage.stage == status_page::NAME => "nothing for this boot, it only had no page to look at; but Caddy needs the port too: have the program that has it listen elsewhere".to_owned(),
         (Outcome::Panicked, _) => {
             "this is a defect of vast-boot: report it with the archive of `vast-boot doctor --bundle FILE`".to_owned()
         }

@@ -73,14 +73,7 @@ fn limited<T: Send + 'static>(patience: Duration, work: impl FnOnce() -> T + Sen
 /// The plain assignments of `/etc/environment`, as PAM reads them.
 fn written(root: &Root) -> Environment {
     let text = std::fs::read(root.join(etc_environment::PATH)).unwrap_or_default();
-    let text = String::from_utf8_lossy(&text);
-    let pairs = text.lines().filter_map(|line| {
-        let (name, value) = line.trim_start_matches("export ").split_once('=')?;
-        let value = value.trim();
-        let inner = ['"', '\''].iter().find_map(|quote| value.strip_prefix(*quote)?.strip_suffix(*quote));
-        Some((name.trim(), inner.unwrap_or(value)))
-    });
-    pairs.filter(|(name, _)| is_identifier(name.as_ref())).collect()
+    etc_environment::plain(&text)
 }
 
 /// Files that hold nothing but secrets: the portal's token and key, the instance's private key, Hugging Face's login.

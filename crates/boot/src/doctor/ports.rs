@@ -1,18 +1,13 @@
 //! The applications' ports: does the application listen on its own, and does Caddy on the user's?
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
-use std::path::Path;
 
 use vast_portal::caddy::Site;
 use vast_portal_config::yaml::{self, Loaded};
 use vast_portal_config::{Application, PortMap};
 
 use super::{Area, Finding, Look, Severity, counted};
-use crate::env_vars;
-
-/// The state of a listening socket in `/proc/net/tcp`.
-const LISTEN: &str = "0A";
+use crate::{env_vars, listeners};
 
 /// What the kernel shows of Caddy.
 const CADDY: &str = "caddy";
@@ -80,56 +75,9 @@ pub(super) fn gather(look: &Look<'_>) -> Facts {
     };
     Facts {
         applications,
-        listening: listening(&look.root.join("/proc")),
+        listening: listeners::programs(&look.root.join("/proc")),
         serverless: look.env.is_true(env_vars::SERVERLESS),
     }
-}
-
-fn listening(proc: &Path) -> Option<BTreeMap<u16, BTreeSet<String>>> {
-    let tables: Vec<String> =
-        ["net/tcp", "net/tcp6"].iter().filter_map(|table| fs::read_to_string(proc.join(table)).ok()).collect();
-    if tables.is_empty() {
-        return None;
-    }
-    let sockets: Vec<(u16, u64)> = tables.iter().flat_map(|table| table.lines().filter_map(listener)).collect();
-    let owners = owners(proc, &sockets.iter().map(|(_, inode)| *inode).collect());
-    let mut ports: BTreeMap<u16, BTreeSet<String>> = BTreeMap::new();
-    for (port, inode) in sockets {
-        ports.entry(port).or_default().extend(owners.get(&inode).into_iter().flatten().cloned());
-    }
-    Some(ports)
-}
-
-/// Port and inode of `0: 0100007F:1F90 00000000:0000 0A 00000000:00000000 00:00000000 00000000  0  0 12345 …`, if it listens.
-fn listener(line: &str) -> Option<(u16, u64)> {
-    let fields: Vec<&str> = line.split_whitespace().collect();
-    let (_, port) = fields.get(1)?.rsplit_once(':')?;
-    (*fields.get(3)? == LISTEN).then_some(())?;
-    Some((u16::from_str_radix(port, 16).ok()?, fields.get(9)?.parse().ok()?))
-}
-
-/// The names of the programs that hold these sockets, as far as we may see.
-fn owners(proc: &Path, inodes: &BTreeSet<u64>) -> BTreeMap<u64, BTreeSet<String>> {
-    let mut owners: BTreeMap<u64, BTreeSet<String>> = BTreeMap::new();
-    for process in fs::read_dir(proc).into_iter().flatten().flatten() {
-        if !process.file_name().as_encoded_bytes().iter().all(u8::is_ascii_digit) {
-            continue;
-        }
-        let held = fs::read_dir(process.path().join("fd")).into_iter().flatten().flatten();
-        // A process may end meanwhile; then it holds nothing.
-        for inode in
-            held.filter_map(|file| socket(&fs::read_link(file.path()).ok()?)).filter(|inode| inodes.contains(inode))
-        {
-            let name = fs::read_to_string(process.path().join("comm")).unwrap_or_default();
-            owners.entry(inode).or_default().insert(name.trim().to_owned());
-        }
-    }
-    owners
-}
-
-/// The inode of `socket:[12345]`.
-fn socket(link: &Path) -> Option<u64> {
-    link.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok()
 }
 
 pub(super) fn diagnose(all: &super::Facts) -> Vec<Finding> {
@@ -210,7 +158,11 @@ fn outside(
     let ours = |owners: &BTreeSet<String>| owners.contains(STATUS_PAGE) && !owners.contains(CADDY);
     let unserved = sites.iter().filter(|site| listening.get(&site.port).is_none_or(ours));
     let finding = |site: &Site| {
-        let what = format!("Caddy does not listen on port {} ({})", site.port, site.label);
+        let what = if listening.contains_key(&site.port) {
+            format!("Caddy has not taken port {} ({}) over from the boot's status page", site.port, site.label)
+        } else {
+            format!("Caddy does not listen on port {} ({})", site.port, site.label)
+        };
         let state = all.supervisor.program(CADDY).map(|caddy| format!("caddy is {}", caddy.state.state));
         let remedy = "`supervisorctl restart caddy`; /var/log/portal/caddy.log says what keeps it";
         Finding::new(Area::Ports, Severity::Problem, what, remedy).because(state)
@@ -253,28 +205,6 @@ fn is_here(host: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn listeners_are_read_from_the_kernels_table() {
-        let head = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode";
-        let listens =
-            "   0: 0100007F:2B67 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 4711 1 0";
-        let connected = listens.replace(" 0A ", " 01 ");
-        let six = listens.replace("0100007F", "00000000000000000000000001000000");
-        assert_eq!(
-            [head, listens, &connected, &six].map(listener),
-            [None, Some((11111, 4711)), None, Some((11111, 4711))]
-        );
-    }
-
-    #[test]
-    fn a_real_listener_is_seen_with_its_program() {
-        let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let ports = listening(Path::new("/proc")).unwrap();
-        let owners = &ports[&socket.local_addr().unwrap().port()];
-        let me = fs::read_to_string("/proc/self/comm").unwrap();
-        assert!(owners.contains(me.trim()), "{owners:?}");
-    }
 
     #[test]
     fn other_machines_are_not_this_container() {

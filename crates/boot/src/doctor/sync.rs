@@ -1,5 +1,9 @@
-//! What the image brings for the workspace: whether it is there, and what dead copies left behind.
+//! What the image brings for the workspace: whether it is there, and what dead copies left behind. What has moved to the volume: whether
+//! the links lead somewhere.
 
+use vast_sync::env_vars::ENV_ID;
+use vast_sync::environment::{self, Plan, TreeState};
+use vast_sync::home;
 use vast_sync::workspace::{self, LeftoverOwner, LockState, Options, Status};
 
 use super::{Area, Finding, Look, Severity, disk};
@@ -14,6 +18,12 @@ pub struct Facts {
     pub leftovers: Vec<Leftover>,
     /// How many items there are.
     pub items: usize,
+    /// Homes and environments that are links to the volume, where the volume does not have them: path and target.
+    pub dangling: Vec<(String, String)>,
+    /// Directories whose move to the volume was cut short.
+    pub interrupted: Vec<String>,
+    /// Directories that still take their room in the container, beside the link to the volume.
+    pub not_cleared: Vec<String>,
     /// Why the workspace could not be looked at.
     pub failure: Option<String>,
 }
@@ -39,6 +49,24 @@ pub struct Leftover {
 }
 
 impl Facts {
+    /// What is known of the homes, or of the environments.
+    fn add(&mut self, plan: &Plan) {
+        for tree in &plan.trees {
+            let path = tree.path.display().to_string();
+            match tree.state {
+                TreeState::Dangling => self.dangling.push((path, tree.target.display().to_string())),
+                TreeState::LinkedNotCleared => self.not_cleared.push(path),
+                _ => {}
+            }
+        }
+        for path in plan.interrupted.iter().map(|path| path.display().to_string()) {
+            // Both plans tell all of them.
+            if !self.interrupted.contains(&path) {
+                self.interrupted.push(path);
+            }
+        }
+    }
+
     pub(super) fn summary(&self) -> String {
         match self.failure {
             Some(_) => "unknown".to_owned(),
@@ -50,8 +78,18 @@ impl Facts {
 
 pub(super) fn gather(look: &Look<'_>) -> Facts {
     let options = Options::new(look.root.join(WORKSPACE_INTERNAL), look.root.join(look.env.workspace()));
-    match look.limited(move || workspace::status(&options)) {
-        Some(Ok(status)) => of_workspace(&status),
+    let id = environment::Id::find(look.env.non_empty(ENV_ID), look.root.path()).ok();
+    let (root, workspace) = (look.root.path().to_owned(), look.env.workspace());
+    let ask = move || -> Result<Facts, vast_sync::Error> {
+        let mut facts = of_workspace(&workspace::status(&options)?);
+        facts.add(&home::plan(&home::Options::new(&root, &workspace))?);
+        if let Some(id) = id {
+            facts.add(&environment::plan(&environment::Options::new(&root, &workspace, id))?);
+        }
+        Ok(facts)
+    };
+    match look.limited(ask) {
+        Some(Ok(facts)) => facts,
         Some(Err(error)) => Facts { failure: Some(error.to_string()), ..Facts::default() },
         None => Facts { failure: Some(format!("no answer within {} s", look.patience.as_secs())), ..Facts::default() },
     }
@@ -75,7 +113,7 @@ fn of_workspace(status: &Status) -> Facts {
             })
             .collect(),
         items: status.items.len(),
-        failure: None,
+        ..Facts::default()
     }
 }
 
@@ -126,6 +164,29 @@ pub(super) fn diagnose(all: &super::Facts) -> Vec<Finding> {
         let whose = if dead { "of copies that were cut short" } else { "of other instances" };
         let what = format!("unfinished copies {whose} take {} in the workspace", disk::size(bytes));
         findings.push(tell(severity, what, remedy).because(left.iter().map(|leftover| leftover.name.clone())));
+    }
+    findings.extend(moved(all));
+    findings
+}
+
+/// Homes and environments on the volume.
+fn moved(all: &super::Facts) -> Vec<Finding> {
+    let facts = &all.sync;
+    let tell = |severity, what: String, remedy: &str| Finding::new(Area::Sync, severity, what, remedy);
+    let mut findings = Vec::new();
+    if !facts.dangling.is_empty() && !all.boot.is_under_way() {
+        let what = format!("{} to what the volume does not have", super::counted(facts.dangling.len(), "link"));
+        let remedy = "attach the volume that this instance had (`findmnt` shows what is mounted at the workspace) and restart; without it, make a new instance of the image";
+        let links = facts.dangling.iter().map(|(path, target)| format!("{path} -> {target}"));
+        findings.push(tell(Severity::Problem, what, remedy).because(links));
+    }
+    if !facts.interrupted.is_empty() && !all.boot.is_under_way() {
+        let what = format!("moves to the volume were cut short: {}", facts.interrupted.join(", "));
+        findings.push(tell(Severity::Warning, what, "`vast-sync environment` and `vast-sync home` complete them"));
+    }
+    if !facts.not_cleared.is_empty() && !all.boot.is_under_way() {
+        let what = format!("on the volume, and still taking room in the container: {}", facts.not_cleared.join(", "));
+        findings.push(tell(Severity::Note, what, "`vast-sync environment` and `vast-sync home` clear it away"));
     }
     findings
 }

@@ -6,7 +6,7 @@
 mod tee;
 
 use std::ffi::OsString;
-use std::io;
+use std::io::{self, IsTerminal};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -33,6 +33,8 @@ pub enum Output {
     /// To the container's log.
     #[default]
     Console,
+    /// To the container's log, and to a console that [hears](crate::console::Console::hears); a terminal stays a terminal.
+    Heard,
     /// To the container's log and appended to this file.
     Log(PathBuf),
 }
@@ -143,14 +145,17 @@ impl Runner for SystemRunner {
             .stdin(Stdio::null())
             // A group of its own, so that it can be ended with everything it started, and Ctrl-C on a terminal reaches it through us.
             .process_group(0);
-        let tee = match &invocation.output {
-            Output::Console => None,
-            Output::Log(path) => {
-                let log = crate::files::open_log(path)?;
-                let (tee, writer) = Tee::start(log, self.console.clone()).map_err(failed)?;
-                command.stdout(writer.try_clone().map_err(failed)?).stderr(writer);
-                Some(tee)
-            }
+        let log = match &invocation.output {
+            Output::Log(path) => Some(crate::files::open_log(path)?),
+            Output::Console | Output::Heard => None,
+        };
+        let heard = || invocation.output == Output::Heard && self.console.hears() && !io::stdout().is_terminal();
+        let tee = if log.is_some() || heard() {
+            let (tee, writer) = Tee::start(log, self.console.clone()).map_err(failed)?;
+            command.stdout(writer.try_clone().map_err(failed)?).stderr(writer);
+            Some(tee)
+        } else {
+            None
         };
         let child = command.spawn().map_err(failed)?;
         Process::watch(child, tee, &self.cancel).map_err(failed)

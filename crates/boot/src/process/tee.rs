@@ -1,4 +1,4 @@
-//! A pipe whose content goes to the console and to a log.
+//! A pipe whose content goes to the console, and to a log if there is one.
 
 use std::fs::File;
 use std::io::{self, PipeReader, PipeWriter, Read, Write};
@@ -25,7 +25,7 @@ pub(super) struct Tee {
 
 impl Tee {
     /// Starts copying; gives the end to write to.
-    pub(super) fn start(log: File, console: SharedConsole) -> io::Result<(Self, PipeWriter)> {
+    pub(super) fn start(log: Option<File>, console: SharedConsole) -> io::Result<(Self, PipeWriter)> {
         let (reader, writer) = io::pipe()?;
         let copying = Arc::new(Mutex::new(()));
         let tee = Self { copying: copying.clone(), reader: reader.try_clone()? };
@@ -51,7 +51,7 @@ impl Tee {
     }
 }
 
-fn copy(mut reader: PipeReader, mut log: File, console: &SharedConsole, copying: &Mutex<()>) {
+fn copy(mut reader: PipeReader, mut log: Option<File>, console: &SharedConsole, copying: &Mutex<()>) {
     let mut buffer = [0; 16 * 1024];
     loop {
         // Waiting happens outside the lock, or `drain` would wait for the next byte.
@@ -69,7 +69,7 @@ fn copy(mut reader: PipeReader, mut log: File, console: &SharedConsole, copying:
                 let bytes = buffer.get(..count).unwrap_or_default();
                 console.raw(bytes);
                 // A full disk must not stop the program that writes.
-                let _ = log.write_all(bytes);
+                let _ = log.as_mut().map(|log| log.write_all(bytes));
             }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(_) => return,

@@ -13,7 +13,7 @@ use std::time::Duration;
 use crate::environment::Environment;
 use crate::error::Error;
 use crate::files;
-use crate::process::{Invocation, Runner, Wait};
+use crate::process::{Invocation, Output, Runner, Wait};
 
 const WRAPPER: &str = include_str!("source.bash");
 
@@ -38,6 +38,8 @@ pub struct Request<'a> {
     pub scratch: &'a Path,
     /// How long it may take.
     pub limit: Option<Duration>,
+    /// Where what it says goes.
+    pub output: Output,
 }
 
 /// What a stage left.
@@ -88,6 +90,7 @@ pub fn source(request: &Request<'_>, runner: &dyn Runner) -> Result<Sourced, Err
         invocation = invocation.argument(format!("{name}={value}"));
     }
     invocation.limit = request.limit;
+    invocation.output = request.output.clone();
     let ended = runner.run(&invocation)?;
     let left = files::read_optional(&record)?.and_then(|record| parse_record(&record, request.env));
     Ok(Sourced { ended, left })

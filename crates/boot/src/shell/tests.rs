@@ -18,6 +18,7 @@ fn sourced(text: &str, env: &[(&str, &str)], limit: Option<Duration>) -> Sourced
         Flags::default().shell_variables().iter().map(|(name, value)| (*name, value.to_string())).collect();
     variables.push(("supervisord_pid", String::new()));
     let request = Request {
+        output: Output::Console,
         file: &file,
         env: &environment,
         variables: &variables,

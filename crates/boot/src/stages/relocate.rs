@@ -20,7 +20,7 @@ pub(super) fn run(
         Ok(_) => {}
         Err(error) => return Ok(gave_up(error)),
     }
-    let (told, cancel) = (Told::new(stage, boot.console.clone()), Cancel::new());
+    let (told, cancel) = (Told::new(stage, boot), Cancel::new());
     // Registered before the work is: the lease is released before the boot stops waiting for it.
     let stop = cancel.clone();
     boot.cancel.on_fire(move |_| stop.fire());

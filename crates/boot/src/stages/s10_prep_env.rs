@@ -9,6 +9,7 @@ use crate::env_vars;
 use crate::error::Error;
 use crate::etc_environment;
 use crate::files;
+use crate::process::Output;
 use crate::shell::{self, Request};
 use crate::stage::{Boot, Verdict};
 
@@ -121,6 +122,7 @@ fn load_environment(boot: &mut Boot<'_>, fresh: bool) -> Result<(), Error> {
         directory: &boot.directory,
         scratch: directory.path(),
         limit: None,
+        output: Output::Heard,
     };
     if let Some(left) = shell::source(&request, boot.runner)?.left {
         boot.env = left.env;

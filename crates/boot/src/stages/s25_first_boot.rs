@@ -3,6 +3,7 @@
 use crate::error::Error;
 use crate::files;
 use crate::plan::{self, Source, Why};
+use crate::process::Output;
 use crate::sequence;
 use crate::stage::{Boot, Verdict};
 
@@ -24,7 +25,7 @@ pub(super) fn run(boot: &mut Boot<'_>) -> Result<Verdict, Error> {
         if entry.why == Why::Masked {
             continue;
         }
-        let (outcome, message) = sequence::run_file(boot, path);
+        let (outcome, message) = sequence::run_file(boot, path, Output::Heard);
         if boot.cancel.is_fired() {
             // They run again on the next boot: one that was cut off may have done half of its work.
             return Err(Error::Cancelled);

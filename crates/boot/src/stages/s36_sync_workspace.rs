@@ -15,7 +15,7 @@ pub(super) fn run(boot: &mut Boot<'_>) -> Result<Verdict, Error> {
     if plan.is_empty() {
         return Ok(Verdict::skipped("the workspace has all that the image brings"));
     }
-    let told = Told::new("36-sync-workspace.sh", boot.console.clone());
+    let told = Told::new("36-sync-workspace.sh", boot);
     let report = boot.interruptible(move || workspace::apply(&plan, &options, &told))??;
     Ok(match report.published() {
         0 => Verdict::done(),

@@ -1,56 +1,60 @@
-//! How the container's log hears of a copy that takes long.
+//! How the container's log and the status page hear of a copy.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use vast_sync::Progress;
 
 use crate::console::SharedConsole;
+use crate::stage::Boot;
+use crate::status_page::{Board, Copied, Copying};
 
-/// How often it does.
+/// How often the log does.
 const TELL_EVERY: Duration = Duration::from_secs(10);
 
 /// Says how far a copy is, now and then.
 pub(super) struct Told {
     stage: &'static str,
     console: SharedConsole,
-    total_bytes: AtomicU64,
-    done_bytes: AtomicU64,
-    clock: Mutex<Clock>,
-}
-
-struct Clock {
-    started: Instant,
-    said: Instant,
+    board: Board,
+    copying: Arc<Copying>,
+    said: Mutex<Instant>,
 }
 
 impl Told {
     /// For one stage.
-    pub(super) fn new(stage: &'static str, console: SharedConsole) -> Self {
-        let now = Instant::now();
-        let clock = Mutex::new(Clock { started: now, said: now });
-        Self { stage, console, total_bytes: AtomicU64::new(0), done_bytes: AtomicU64::new(0), clock }
+    pub(super) fn new(stage: &'static str, boot: &Boot<'_>) -> Self {
+        Self {
+            stage,
+            console: boot.console.clone(),
+            board: boot.page.board().clone(),
+            copying: Arc::default(),
+            said: Mutex::new(Instant::now()),
+        }
     }
 }
 
 impl Progress for Told {
-    fn start(&self, total_bytes: u64, _total_files: u64) {
-        self.total_bytes.store(total_bytes, Ordering::Relaxed);
-        self.done_bytes.store(0, Ordering::Relaxed);
+    fn start(&self, total_bytes: u64, total_files: u64) {
         let now = Instant::now();
-        *self.clock.lock().unwrap_or_else(PoisonError::into_inner) = Clock { started: now, said: now };
+        self.copying.start(total_bytes, total_files, now);
+        *self.said.lock().unwrap_or_else(PoisonError::into_inner) = now;
+        self.board.copying(self.stage, &self.copying);
     }
 
-    fn advance(&self, bytes: u64, _files: u64) {
-        let done = self.done_bytes.fetch_add(bytes, Ordering::Relaxed) + bytes;
+    fn advance(&self, bytes: u64, files: u64) {
+        let now = Instant::now();
+        self.copying.advance(bytes, files, now);
         // Whoever does not get the lock at once has a copy to go on with.
-        let Ok(mut clock) = self.clock.try_lock() else { return };
-        if clock.said.elapsed() >= TELL_EVERY {
-            clock.said = Instant::now();
-            let line = progress(done, self.total_bytes.load(Ordering::Relaxed), clock.started.elapsed());
-            self.console.line(&format!("{}: {line}", self.stage));
+        let Ok(mut said) = self.said.try_lock() else { return };
+        if now.duration_since(*said) >= TELL_EVERY {
+            *said = now;
+            self.console.line(&format!("{}: {}", self.stage, progress(&self.copying.at(now))));
         }
+    }
+
+    fn finish(&self) {
+        self.board.copied();
     }
 
     fn message(&self, text: &str) {
@@ -58,12 +62,18 @@ impl Progress for Told {
     }
 }
 
+impl Drop for Told {
+    /// A copy that failed is over too.
+    fn drop(&mut self) {
+        self.board.copied();
+    }
+}
+
 /// "1.2 of 5.6 GB, 37 s left".
-fn progress(done_bytes: u64, total_bytes: u64, elapsed: Duration) -> String {
+fn progress(copied: &Copied) -> String {
     let gigabytes = |bytes: u64| bytes as f64 / 1e9;
-    let rate = done_bytes as f64 / elapsed.as_secs_f64().max(f64::MIN_POSITIVE);
-    let left = total_bytes.saturating_sub(done_bytes) as f64 / rate.max(1.0);
-    format!("{:.1} of {:.1} GB, {left:.0} s left", gigabytes(done_bytes), gigabytes(total_bytes))
+    let left = copied.left.map_or_else(|| "waiting".to_owned(), |left| format!("{:.0} s left", left.as_secs_f64()));
+    format!("{:.1} of {:.1} GB, {left}", gigabytes(copied.bytes), gigabytes(copied.total_bytes))
 }
 
 #[cfg(test)]
@@ -72,7 +82,12 @@ mod tests {
 
     #[test]
     fn progress_has_bytes_and_time_left() {
-        assert_eq!(progress(1_000_000_000, 3_000_000_000, Duration::from_secs(10)), "1.0 of 3.0 GB, 20 s left");
-        assert_eq!(progress(0, 0, Duration::ZERO), "0.0 of 0.0 GB, 0 s left");
+        let start = Instant::now();
+        let copying = Copying::default();
+        copying.start(3_000_000_000, 1, start);
+        assert_eq!(progress(&copying.at(start)), "0.0 of 3.0 GB, waiting");
+        let later = start + Duration::from_secs(10);
+        copying.advance(1_000_000_000, 0, later);
+        assert_eq!(progress(&copying.at(later)), "1.0 of 3.0 GB, 20 s left");
     }
 }

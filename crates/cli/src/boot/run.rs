@@ -18,6 +18,7 @@ use vast_boot::replacement;
 use vast_boot::sequence;
 use vast_boot::stage::Boot;
 use vast_boot::stages::BUILT_IN;
+use vast_boot::status_page::{Board, Heard, StatusPage};
 use vast_boot::{environment::Environment, init, root::Root};
 
 use super::args::Order;
@@ -47,13 +48,15 @@ pub(super) fn sequence(order: Order) -> ExitCode {
     if let Err(source) = init::listen(cancel.clone()) {
         return super::fail(&Error::Run { program: "the boot sequence".to_owned(), source });
     }
-    let console: SharedConsole = Arc::new(Stdout);
+    let board = Board::default();
+    let console: SharedConsole = Arc::new(Heard::new(Arc::new(Stdout), board.clone()));
     let runner = SystemRunner::new(cancel.clone(), console.clone());
     let env: Environment = std::env::vars_os().collect();
     let Order { root, selection, flags } = order;
     let root = Root::from(root);
 
     let mut boot = Boot::new(root.clone(), env, &runner, cancel, console);
+    boot.page = StatusPage::new(board);
     let parsed = Flags::parse(flags.iter().map(|flag| flag.to_string_lossy()));
     boot.flags = parsed.flags;
     boot.flags.apply_serverless(&boot.env);

@@ -233,6 +233,24 @@ fn an_instance_that_is_broken_in_many_ways_has_each_told_with_its_remedy() {
 }
 
 #[test]
+fn a_link_to_a_volume_that_is_not_there_is_told_with_where_it_leads() {
+    let instance = Instance::new();
+    instance.fake.write("/.env_hash", "0123abcd\n");
+    fs::create_dir_all(instance.fake.path("/venv")).unwrap();
+    let target = "/workspace/.environment_sync/0123abcd/venv/main";
+    symlink(target, instance.fake.path("/venv/main")).unwrap();
+    let found = findings(&instance.doctor(&["--json"]));
+    let found = found.iter().find(|finding| finding["area"] == "sync").unwrap_or_else(|| panic!("{found:?}"));
+    assert_eq!(
+        (&found["severity"], &found["evidence"][0]),
+        (&"problem".into(), &format!("/venv/main -> {target}").into())
+    );
+    fs::create_dir_all(instance.fake.path(target)).unwrap();
+    let found = findings(&instance.doctor(&["--json"]));
+    assert!(found.iter().all(|finding| finding["area"] != "sync"), "{found:?}");
+}
+
+#[test]
 fn the_remedy_of_a_failed_stage_ends_the_complaint() {
     let instance = Instance::new();
     let name = "05-app-env.sh";

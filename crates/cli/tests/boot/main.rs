@@ -14,5 +14,6 @@ mod rows;
 mod run;
 mod scripts;
 mod shell_stages;
+mod status_page;
 mod tools;
 mod variables;

@@ -30,7 +30,8 @@ impl Form {
 }
 
 /// Text for HTML, in content and in quoted attributes.
-pub(crate) fn escape_html(text: &str) -> String {
+#[must_use]
+pub fn escape_html(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for character in text.chars() {
         match character {

@@ -8,6 +8,7 @@
 //! comparison takes the same time, guesses are limited, the token leaves the address on every version of Caddy, and the
 //! rules are functions with tests. When nobody answers on the socket, Caddy refuses: it never fails open.
 
+pub mod answer;
 mod cookie;
 mod credentials;
 mod limiter;
@@ -24,7 +25,7 @@ use http::{HeaderMap, Method};
 pub use cookie::{COOKIE_DAYS, cookie_name};
 pub use credentials::Credentials;
 pub use limiter::Limiter;
-pub(crate) use login::escape_html;
+pub use login::escape_html;
 pub use secret::{Generated, token_file};
 pub use service::{AUTH_PATH, LOGIN_PATH, QUERY_HEADER, STRIP_HEADER, bind_private, router};
 

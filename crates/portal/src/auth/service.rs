@@ -8,18 +8,17 @@ use std::net::IpAddr;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::extract::{DefaultBodyLimit, State};
 use axum::response::Response;
 use axum::routing::{any, post};
-use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use tokio::net::UnixListener;
 
-use super::login::{Form, page};
-use super::{Authenticator, Decision, Request, request};
+use super::{Authenticator, Decision, Request, answer};
 use crate::Error;
 
 /// Where Caddy asks.
@@ -62,36 +61,33 @@ pub fn bind_private(path: &Path) -> Result<UnixListener, Error> {
 }
 
 async fn ask(State(authenticator): State<Arc<Authenticator>>, headers: HeaderMap) -> Response {
-    let Some(asked) = Asked::read(&headers) else { return answer(StatusCode::BAD_REQUEST, Body::empty()) };
+    let Some(asked) = Asked::read(&headers) else {
+        return answer::plain(StatusCode::BAD_REQUEST, String::new()).map(Body::from);
+    };
     let request = asked.request(&headers);
-    match authenticator.decide(&request) {
-        Decision::Allow { strip_authorization, query, .. } => {
-            let mut response = answer(StatusCode::NO_CONTENT, Body::empty());
-            let strip = match (strip_authorization, query.is_some()) {
-                (false, false) => "none",
-                (true, false) => "authorization",
-                (false, true) => "query",
-                (true, true) => "authorization query",
-            };
-            response.headers_mut().insert(STRIP_HEADER, HeaderValue::from_static(strip));
-            if let Some(query) = query.and_then(|query| HeaderValue::from_bytes(query.as_bytes()).ok()) {
-                response.headers_mut().insert(QUERY_HEADER, query);
-            }
-            response
-        }
-        Decision::Redirect { location, cookie } => redirect(StatusCode::FOUND, &location, &cookie),
-        refused => refuse(&refused, &request),
+    let decision = authenticator.decide(&request);
+    let Decision::Allow { strip_authorization, query, .. } = decision else {
+        let told = answer::to_client(&decision, &request);
+        return told.unwrap_or_else(|| answer::plain(StatusCode::UNAUTHORIZED, String::new())).map(Body::from);
+    };
+    let mut response = answer::plain(StatusCode::NO_CONTENT, String::new()).map(Body::from);
+    let strip = match (strip_authorization, query.is_some()) {
+        (false, false) => "none",
+        (true, false) => "authorization",
+        (false, true) => "query",
+        (true, true) => "authorization query",
+    };
+    response.headers_mut().insert(STRIP_HEADER, HeaderValue::from_static(strip));
+    if let Some(query) = query.and_then(|query| HeaderValue::from_bytes(query.as_bytes()).ok()) {
+        response.headers_mut().insert(QUERY_HEADER, query);
     }
+    response
 }
 
 async fn log_in(State(authenticator): State<Arc<Authenticator>>, headers: HeaderMap, body: Bytes) -> Response {
-    let form = Form::parse(&String::from_utf8_lossy(&body));
-    let post = Asked { method: Method::POST, uri: form.next.clone() };
-    let request = post.request(&headers);
-    match authenticator.log_in(&form.password, &request) {
-        Ok(cookie) => redirect(StatusCode::SEE_OTHER, &form.next, &cookie),
-        Err(refused) => refusal_page(&refused, &form.next),
-    }
+    let body = String::from_utf8_lossy(&body);
+    let post = Asked { method: Method::POST, uri: answer::way_on(&body) };
+    answer::to_form(&authenticator, &body, &post.request(&headers)).map(Body::from)
 }
 
 /// The client's method and address, as Caddy gives them.
@@ -117,72 +113,4 @@ impl Asked {
             now: SystemTime::now(),
         }
     }
-}
-
-/// A person gets a page to sign in, a program a line of text and the name of the way in.
-fn refuse(refused: &Decision, request: &Request<'_>) -> Response {
-    if request::is_navigation(request) {
-        return refusal_page(refused, request.uri);
-    }
-    let (status, text, wait) = refusal(refused);
-    let mut response = answer(status, Body::from(format!("{text}\n")));
-    // A page's own requests must not open the browser's password window over the page.
-    if status == StatusCode::UNAUTHORIZED && !request.headers.contains_key("sec-fetch-mode") {
-        let realm = HeaderValue::from_static("Basic realm=\"instance\", charset=\"UTF-8\"");
-        response.headers_mut().insert(header::WWW_AUTHENTICATE, realm);
-    }
-    retry_after(&mut response, wait);
-    response
-}
-
-fn refusal_page(refused: &Decision, next: &str) -> Response {
-    let (status, text, wait) = refusal(refused);
-    let message = matches!(refused, Decision::Deny { wrong: true } | Decision::Wait(_)).then_some(text.as_str());
-    let mut response = answer(status, Body::from(page(next, message)));
-    let html = HeaderValue::from_static("text/html; charset=utf-8");
-    response.headers_mut().insert(header::CONTENT_TYPE, html);
-    let policy = "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'; frame-ancestors 'self'";
-    response.headers_mut().insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(policy));
-    retry_after(&mut response, wait);
-    response
-}
-
-fn refusal(refused: &Decision) -> (StatusCode, String, Option<Duration>) {
-    match refused {
-        Decision::Wait(wait) => {
-            let text = format!("Too many wrong attempts; try again in {} s.", wait.as_secs() + 1);
-            (StatusCode::TOO_MANY_REQUESTS, text, Some(*wait))
-        }
-        Decision::Deny { wrong: true } => {
-            (StatusCode::UNAUTHORIZED, "That is not the password or token.".to_owned(), None)
-        }
-        _ => (StatusCode::UNAUTHORIZED, "This needs the instance's token or password.".to_owned(), None),
-    }
-}
-
-fn retry_after(response: &mut Response, wait: Option<Duration>) {
-    if let Some(wait) = wait {
-        response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(wait.as_secs() + 1));
-    }
-}
-
-fn redirect(status: StatusCode, location: &str, cookie: &str) -> Response {
-    let (Ok(location), Ok(cookie)) = (HeaderValue::from_str(location), HeaderValue::from_str(cookie)) else {
-        return answer(StatusCode::BAD_REQUEST, Body::empty());
-    };
-    let mut response = answer(status, Body::empty());
-    response.headers_mut().insert(header::LOCATION, location);
-    response.headers_mut().insert(header::SET_COOKIE, cookie);
-    response
-}
-
-/// An answer that nobody keeps and that no address leaks from.
-fn answer(status: StatusCode, body: Body) -> Response {
-    let mut response = Response::new(body);
-    *response.status_mut() = status;
-    let headers = response.headers_mut();
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
-    response
 }

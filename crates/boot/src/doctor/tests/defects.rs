@@ -290,6 +290,21 @@ const DEFECTS: &[Defect] = &[
     ),
     (
         |facts| {
+            let target = "/workspace/.environment_sync/0123/venv/main".to_owned();
+            facts.sync.dangling = vec![("/venv/main".to_owned(), target)];
+        },
+        Area::Sync,
+        Severity::Problem,
+        ["1 link to what the volume does not have", "/venv/main -> /workspace/.environment_sync", "attach the volume"],
+    ),
+    (
+        |facts| facts.sync.interrupted = vec!["/root".to_owned()],
+        Area::Sync,
+        Severity::Warning,
+        ["moves to the volume were cut short: /root", "", "`vast-sync home` complete"],
+    ),
+    (
+        |facts| {
             facts.limits.memory = Some(limits::Share { used: 98, limit: 100 });
         },
         Area::Limits,
@@ -360,7 +375,8 @@ fn a_script_that_runs_in_place_of_the_sequence_is_no_boot_under_way() {
 fn a_port_that_the_status_page_has_is_handed_over_and_one_that_a_stranger_has_is_not() {
     let mut facts = healthy();
     listening(&mut facts).insert(7860, BTreeSet::from(["vast-boot".to_owned()]));
-    assert!(diagnose(&facts)[0].what.starts_with("Caddy does not listen on port 7860"));
+    let found = &diagnose(&facts)[0];
+    assert!(found.what.starts_with("Caddy has not taken port 7860"), "{}", found.what);
     with_stage(&mut facts, stage("36-sync-workspace.sh", "built-in", Outcome::Running, None));
     assert_eq!(Report::new(&facts, &Redactor::default()).verdict, Verdict::Healthy);
     listening(&mut facts).insert(7860, BTreeSet::from(["nginx".to_owned()]));

@@ -1,0 +1,125 @@
+//! The last lines of the boot's output.
+
+use std::collections::VecDeque;
+
+use vast_portal::logtee::clean::Cleaner;
+
+use crate::redact::Redactor;
+
+/// Lines kept. More than are shown: a secret of several lines is recognised by its first or its last.
+const KEPT_LINES: usize = 400;
+
+/// Lines shown.
+const SHOWN_LINES: usize = 120;
+
+/// A longer line is cut.
+const LINE_LIMIT_BYTES: usize = 1024;
+
+/// The last lines of the output, as a terminal without colours would show them.
+#[derive(Debug, Default)]
+pub(super) struct Output {
+    lines: VecDeque<String>,
+    cleaner: Cleaner,
+    cleaned: Vec<u8>,
+}
+
+impl Output {
+    /// A message of ours.
+    pub(super) fn line(&mut self, text: &str) {
+        for line in text.lines() {
+            self.push(line);
+        }
+    }
+
+    /// Output of a program, in any pieces.
+    pub(super) fn raw(&mut self, bytes: &[u8]) {
+        let mut cleaned = std::mem::take(&mut self.cleaned);
+        self.cleaner.feed(bytes, &mut cleaned);
+        let end = cleaned.iter().rposition(|&byte| byte == b'\n').map_or(0, |end| end + 1);
+        for line in String::from_utf8_lossy(cleaned.get(..end).unwrap_or_default()).lines() {
+            self.push(line);
+        }
+        cleaned.drain(..end);
+        // A line without an end is not to fill the memory.
+        cleaned.truncate(LINE_LIMIT_BYTES);
+        self.cleaned = cleaned;
+    }
+
+    /// All that is kept, as it came; the line that is being written (a progress bar) last.
+    pub(super) fn text(&self) -> String {
+        let mut text: String = self.lines.iter().flat_map(|line| [line.as_str(), "\n"]).collect();
+        let pending = [self.cleaned.as_slice(), self.cleaner.pending()].concat();
+        let pending = String::from_utf8_lossy(&pending);
+        text.push_str(pending.get(..cut(&pending)).unwrap_or_default());
+        text
+    }
+
+    fn push(&mut self, line: &str) {
+        if self.lines.len() >= KEPT_LINES {
+            self.lines.pop_front();
+        }
+        self.lines.push_back(line.get(..cut(line)).unwrap_or_default().to_owned());
+    }
+}
+
+/// The last lines of a text, without secrets.
+pub(super) fn shown(text: &str, redactor: &Redactor) -> Vec<String> {
+    let text = redactor.scrub(text);
+    let lines: Vec<&str> = text.lines().collect();
+    let from = lines.len().saturating_sub(SHOWN_LINES);
+    lines.get(from..).unwrap_or_default().iter().map(|line| (*line).to_owned()).collect()
+}
+
+/// Where to cut a line, between characters.
+fn cut(line: &str) -> usize {
+    line.floor_char_boundary(LINE_LIMIT_BYTES)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::environment::Environment;
+
+    #[test]
+    fn lines_are_as_a_terminal_shows_them_whatever_pieces_they_come_in() {
+        let mut output = Output::default();
+        for byte in "\x1b[1mCollecting\x1b[0m é\r\n 10%\r 50%\r100%\nlast".as_bytes() {
+            output.raw(&[*byte]);
+        }
+        output.line("vast-boot: one\ntwo");
+        assert_eq!(
+            shown(&output.text(), &Redactor::default()),
+            ["Collecting é", "100%", "vast-boot: one", "two", "last"]
+        );
+    }
+
+    #[test]
+    fn no_more_than_the_last_lines_are_kept_and_long_ones_are_cut() {
+        let mut output = Output::default();
+        for number in 0..10_000 {
+            output.raw(format!("{number} {}\n", "é".repeat(3000)).as_bytes());
+        }
+        for _ in 0..100 {
+            output.raw("x".repeat(100_000).as_bytes());
+        }
+        assert!(output.cleaned.capacity() < 1 << 20);
+        assert!(output.lines.len() <= KEPT_LINES && output.lines.iter().all(|line| line.len() <= LINE_LIMIT_BYTES));
+        let lines = shown(&output.text(), &Redactor::default());
+        assert_eq!(lines.len(), SHOWN_LINES);
+        assert!(lines[SHOWN_LINES - 2].starts_with("9999 é"), "{}", lines[SHOWN_LINES - 2]);
+        assert!(lines.iter().all(|line| line.len() <= LINE_LIMIT_BYTES));
+    }
+
+    #[test]
+    fn secrets_are_masked_also_those_that_came_in_pieces_or_are_learnt_later() {
+        let mut output = Output::default();
+        output.raw(b"curl -H 'X: s3cr");
+        output.raw(b"et-value'\n-----BEGIN PRIVATE KEY-----\nMIIabc\n-----END PRIVATE KEY-----\nhttps://u:pw@host/?token=abc\n");
+        let env: Environment = [("MY_SECRET", "s3cret-value")].into_iter().collect();
+        let lines = shown(&output.text(), &Redactor::new(&env)).join("\n");
+        for secret in ["s3cret", "MIIabc", "pw", "abc"] {
+            assert!(!lines.contains(secret), "{lines}");
+        }
+        assert!(lines.contains("curl -H"), "{lines}");
+    }
+}
