@@ -219,6 +219,14 @@ fn cuda_driver_version_is_a_command_by_its_name() {
     // The toolkit's library stands first for programs; the driver's own is another question.
     version(&[], REFUSES).success().stdout("13.0\n");
     version(&["--native"], REFUSES).success().stdout("12.8\n");
+    // There is a driver, and it does not say.
+    let own = container(FAILS);
+    let ask = |arguments: &[&str]| {
+        Command::new(&bin).env_clear().arg("--root").arg(own.path()).args(arguments).assert().code(2).stdout("");
+    };
+    ask(&["--native"]);
+    ask(&[]);
+    version(&["--frobnicate"], REFUSES).code(64);
     fs::remove_dir_all(root.path().join("usr")).unwrap();
     version(&["--native"], REFUSES).code(1).stdout("");
 }

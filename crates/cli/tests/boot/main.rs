@@ -1,12 +1,19 @@
 //! `vast-boot` as a container runs it: the built binary on fake roots, as process 1 of its own namespaces, and on a real `/`.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a failed expectation is a failed test")]
 
+mod caddy;
 mod doctor;
 mod entrypoint;
 mod first_process;
+mod guide;
 mod harness;
 mod https;
 mod moves;
+mod pairs;
+mod provisioning;
 mod real_root;
 mod run;
+mod secrets;
+mod signing;
+mod system;
 mod tools;
