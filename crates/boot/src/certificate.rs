@@ -36,6 +36,12 @@ pub fn check(root: &Root) -> Pair {
     vast_portal::certificate::check(&root.join(CERTIFICATE), &root.join(KEY))
 }
 
+/// Whether the certificate of `root` signed itself under the name that the platform signs for: it was made here, or by an older image.
+#[must_use]
+pub fn is_self_signed(root: &Root) -> bool {
+    vast_portal::certificate::self_signed_name(&root.join(CERTIFICATE)).as_deref() == Some(COMMON_NAME)
+}
+
 /// A new RSA-2048 key, as PEM and ready to sign.
 ///
 /// # Errors

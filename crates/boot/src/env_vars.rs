@@ -48,6 +48,9 @@ pub const ENABLE_HTTPS: &str = "ENABLE_HTTPS";
 /// Where stage 55 posts its certificate request; `instance_id` is appended to its query. Default: the platform's endpoint.
 pub const VAST_SIGN_URL: &str = "VAST_SIGN_URL";
 
+/// Seconds that stage 55 may take to ask for a certificate, all tries together. Default 30.
+pub const VAST_SIGN_TIMEOUT: &str = "VAST_SIGN_TIMEOUT";
+
 /// `true` runs the image's own Jupyter although the platform runs one, or in SSH mode. Default `false`; set by `--jupyter-override`.
 pub const JUPYTER_OVERRIDE: &str = "JUPYTER_OVERRIDE";
 

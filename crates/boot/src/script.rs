@@ -34,10 +34,14 @@ pub fn obtain(boot: &Boot<'_>, address: &str, kept: &str) -> Result<Script, Erro
     }
     let client = Client::new(address, &boot.env, boot.retry, boot.cancel.clone());
     let (root, from) = (boot.root.clone(), location.clone());
-    let content = boot.interruptible(move || from.fetch(&root, &client))?.map_err(|source| match source {
+    let fetched = boot.interruptible(move || from.fetch(&root, &client))?.map_err(|source| match source {
         crate::fetch::FetchError::Cancelled => Error::Cancelled,
         source => fetch_failed(&shown, source),
     })?;
+    if let Some(warning) = fetched.warning {
+        boot.say(&format!("warning: {warning}"));
+    }
+    let content = fetched.content;
     let mended = mend(&content);
     let path = match &location.place {
         Place::Path(path) if mended.is_none() && is_executable(&boot.root.join(path)) => boot.root.join(path),

@@ -151,7 +151,14 @@ impl<'a> Boot<'a> {
     /// # Errors
     /// When the variable does not hold a number of seconds above 0.
     pub fn stage_limit(&self) -> Result<Option<Duration>, Error> {
-        let name = crate::env_vars::VAST_BOOT_STAGE_TIMEOUT;
+        self.seconds(crate::env_vars::VAST_BOOT_STAGE_TIMEOUT)
+    }
+
+    /// The time that a variable holds, when it is set.
+    ///
+    /// # Errors
+    /// When it does not hold a number of seconds above 0.
+    pub fn seconds(&self, name: &'static str) -> Result<Option<Duration>, Error> {
         let Some(text) = self.env.non_empty(name) else { return Ok(None) };
         let limit = text.parse().ok().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
         match limit.filter(|limit| !limit.is_zero()) {

@@ -15,6 +15,9 @@ use x509_parser::prelude::{FromDer as _, X509Certificate};
 /// The largest file read as a key or a certificate chain, in bytes: a chain of ten is 20 kB.
 const LIMIT_BYTES: u64 = 1 << 20;
 
+/// How messages name the certificate.
+const CERTIFICATE: &str = "certificate";
+
 /// What a certificate and a private key are together.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Pair {
@@ -22,7 +25,7 @@ pub enum Pair {
     Usable,
     /// The key belongs to the certificate, whose end has passed. Still served: the alternative is plain text.
     Expired,
-    /// Not a pair, and why: missing, empty, an HTML page, encrypted, or a key of another certificate.
+    /// Not a pair that Caddy takes, and why: missing, empty, an HTML page, encrypted, a key of another certificate.
     Unusable(String),
 }
 
@@ -65,11 +68,23 @@ pub fn check_pem(certificate: &[u8], key: &[u8], now: SystemTime) -> Pair {
     }
 }
 
+/// The common name of the certificate in this file, when it was signed by itself.
+#[must_use]
+pub fn self_signed_name(certificate: &Path) -> Option<String> {
+    let pem = block(&read(certificate).ok()?, CERTIFICATE, is_certificate).ok()?;
+    let (_, leaf) = X509Certificate::from_der(&pem.contents).ok()?;
+    let name = leaf.subject().iter_common_name().next()?.as_str().ok()?.to_owned();
+    (leaf.issuer().as_raw() == leaf.subject().as_raw()).then_some(name)
+}
+
 /// Whether the pair is within its time, or why it is none.
 fn judge(certificate: &[u8], key: &[u8], now: SystemTime) -> Result<bool, String> {
-    let leaf = block(certificate, "certificate", |label| label == "CERTIFICATE" || label == "X509 CERTIFICATE")?;
+    let leaf = block(certificate, CERTIFICATE, is_certificate)?;
     let (_, leaf) = X509Certificate::from_der(&leaf.contents)
         .map_err(|error| format!("the certificate is not valid X.509: {error}"))?;
+    if !names_anybody(&leaf) {
+        return Err("the certificate names nobody, so Caddy refuses it".to_owned());
+    }
     let key = block(key, "private key", |label| label.ends_with("PRIVATE KEY"))?;
     if key.label.starts_with("ENCRYPTED") {
         return Err("the private key is encrypted".to_owned());
@@ -83,6 +98,19 @@ fn judge(certificate: &[u8], key: &[u8], now: SystemTime) -> Result<bool, String
     Ok(now <= leaf.validity().not_after.timestamp())
 }
 
+/// The one label that Caddy reads: `X509 CERTIFICATE` and `TRUSTED CERTIFICATE` of OpenSSL are not among what it serves.
+fn is_certificate(label: &str) -> bool {
+    label == "CERTIFICATE"
+}
+
+/// Whether there is a name under which Caddy can keep the certificate.
+fn names_anybody(leaf: &X509Certificate<'_>) -> bool {
+    use x509_parser::extensions::GeneralName::{DNSName, IPAddress, RFC822Name, URI};
+    let common = leaf.subject().iter_common_name().any(|name| name.as_str().is_ok_and(|name| !name.is_empty()));
+    let counts = |name: &_| matches!(name, DNSName(_) | IPAddress(_) | RFC822Name(_) | URI(_));
+    common || matches!(leaf.subject_alternative_name(), Ok(Some(names)) if names.value.general_names.iter().any(counts))
+}
+
 /// The first PEM block whose label fits; `openssl ecparam -genkey` writes an `EC PARAMETERS` block before the key.
 fn block(text: &[u8], what: &str, fits: impl Fn(&str) -> bool) -> Result<Pem, String> {
     if text.trim_ascii().is_empty() {
@@ -90,8 +118,11 @@ fn block(text: &[u8], what: &str, fits: impl Fn(&str) -> bool) -> Result<Pem, St
     }
     for pem in Pem::iter_from_buffer(text) {
         match pem {
-            Ok(pem) if fits(&pem.label) => return Ok(pem),
+            Ok(pem) if fits(&pem.label) && contains(text, &format!("-----END {}-----", pem.label)) => return Ok(pem),
+            Ok(pem) if fits(&pem.label) => return Err(format!("the {what} is broken PEM: it has another end")),
             Ok(_) => {}
+            // The header of a key that OpenSSL encrypted before PKCS#8: `Proc-Type: 4,ENCRYPTED`.
+            Err(_) if contains(text, ",ENCRYPTED") => return Err(format!("the {what} is encrypted")),
             Err(error) => return Err(format!("the {what} is broken PEM: {error}")),
         }
     }
@@ -99,6 +130,10 @@ fn block(text: &[u8], what: &str, fits: impl Fn(&str) -> bool) -> Result<Pem, St
     let html = start.get(..9).is_some_and(|head| head.eq_ignore_ascii_case(b"<!doctype"))
         || start.get(..5).is_some_and(|head| head.eq_ignore_ascii_case(b"<html"));
     Err(if html { format!("the {what} is an HTML page") } else { format!("the {what} is not PEM") })
+}
+
+fn contains(text: &[u8], part: &str) -> bool {
+    text.windows(part.len()).any(|window| window == part.as_bytes())
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, String> {
@@ -114,7 +149,10 @@ fn read(path: &Path) -> Result<Vec<u8>, String> {
 mod tests {
     use std::time::Duration;
 
-    use rcgen::{CertificateParams, PKCS_ECDSA_P256_SHA256, PKCS_ECDSA_P384_SHA384, PKCS_ED25519, PKCS_RSA_SHA256};
+    use rcgen::{
+        CertificateParams, PKCS_ECDSA_P256_SHA256, PKCS_ECDSA_P384_SHA384, PKCS_ECDSA_P521_SHA512, PKCS_ED25519,
+        PKCS_RSA_SHA256,
+    };
 
     use super::*;
 
@@ -132,7 +170,9 @@ mod tests {
 
     #[test]
     fn a_key_of_every_kind_makes_a_usable_pair_and_expires() {
-        for algorithm in [&PKCS_RSA_SHA256, &PKCS_ECDSA_P256_SHA256, &PKCS_ECDSA_P384_SHA384, &PKCS_ED25519] {
+        for algorithm in
+            [&PKCS_RSA_SHA256, &PKCS_ECDSA_P256_SHA256, &PKCS_ECDSA_P384_SHA384, &PKCS_ECDSA_P521_SHA512, &PKCS_ED25519]
+        {
             let key = KeyPair::generate_for(algorithm).unwrap();
             let certificate = certificate(&key);
             let judge = |days| check_pem(certificate.as_bytes(), key.serialize_pem().as_bytes(), at(days));
@@ -155,6 +195,12 @@ mod tests {
         let cut = &good[..good.len() / 2];
         let empty_body = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
         let encrypted = "-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----\n";
+        let old_encrypted = "-----BEGIN RSA PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\nDEK-Info: AES-128-CBC,00\n\nAAAA\n-----END RSA PRIVATE KEY-----\n";
+        let mislabelled = good.replace("CERTIFICATE", "TRUSTED CERTIFICATE");
+        let misended = good.replace("END CERTIFICATE", "END CERT");
+        let mut params = CertificateParams::default();
+        params.distinguished_name = rcgen::DistinguishedName::new();
+        let nameless = params.self_signed(&key).unwrap().pem();
         for (certificate, key, reason) in [
             ("", secret.as_str(), "the certificate is empty"),
             (" \n", &secret, "the certificate is empty"),
@@ -168,12 +214,32 @@ mod tests {
             (&good, "<html>", "the private key is an HTML page"),
             (&good, &good, "the private key is not PEM"),
             (&good, encrypted, "the private key is encrypted"),
+            (&good, old_encrypted, "the private key is encrypted"),
+            (&mislabelled, &secret, "the certificate is not PEM"),
+            (&misended, &secret, "the certificate is broken PEM"),
+            (&nameless, &secret, "the certificate names nobody"),
             (&good, "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n", "the private key is not a valid"),
         ] {
             let Pair::Unusable(said) = check_pem(certificate.as_bytes(), key.as_bytes(), at(10)) else {
                 panic!("accepted {certificate:?} with {key:?}");
             };
             assert!(said.starts_with(reason), "{said:?} is not about {reason:?}");
+        }
+    }
+
+    #[test]
+    fn only_a_certificate_that_signed_itself_gives_its_name_as_such() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("crt");
+        let (own, authority) = (KeyPair::generate().unwrap(), KeyPair::generate().unwrap());
+        let issuer = rcgen::Issuer::new(CertificateParams::new(vec!["authority".to_owned()]).unwrap(), &authority);
+        let mut params = CertificateParams::default();
+        params.distinguished_name.push(rcgen::DnType::CommonName, "own");
+        let itself = params.self_signed(&own).unwrap().pem();
+        let signed = params.signed_by(&own, &issuer).unwrap().pem();
+        for (text, expected) in [(itself, Some("own")), (signed, None), ("<html>".to_owned(), None)] {
+            std::fs::write(&file, text).unwrap();
+            assert_eq!(self_signed_name(&file).as_deref(), expected);
         }
     }
 

@@ -63,6 +63,8 @@ const PACKAGES: &[Package] = &[
     package(Group::Services, "curl", "curl"),
     package(Group::Services, "strace", "strace"),
     package(Group::Services, "iproute2", "ip"),
+    package(Group::Services, "openssl", "openssl"),
+    package(Group::Services, "git", "git"),
     package(Group::Services, "jq", "jq"),
     package(Group::Services, "xz-utils", "xz"),
     package(Group::Services, "zstd", "zstd"),

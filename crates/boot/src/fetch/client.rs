@@ -2,11 +2,14 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use jiff::Timestamp;
+use ureq::config::RedirectAuthHeaders;
 use ureq::tls::{RootCerts, TlsConfig};
-use ureq::{Agent, Body, Proxy, http::Response};
+use ureq::{Agent, Body, Proxy, RequestBuilder, ResponseExt as _, http::Response};
 
 use super::{FetchError, LIMIT_BYTES};
 use crate::cancel::Cancel;
@@ -31,6 +34,8 @@ pub struct Retry {
     pub longest_pause: Duration,
     /// How long one try may take.
     pub try_limit: Duration,
+    /// How long all tries and pauses may take together; no limit but theirs when there is none.
+    pub total_limit: Option<Duration>,
 }
 
 impl Default for Retry {
@@ -40,6 +45,7 @@ impl Default for Retry {
             first_pause: Duration::from_secs(1),
             longest_pause: Duration::from_secs(30),
             try_limit: Duration::from_mins(1),
+            total_limit: None,
         }
     }
 }
@@ -51,6 +57,15 @@ impl Retry {
         let grown = self.first_pause.saturating_mul(2_u32.saturating_pow(failed)).min(self.longest_pause);
         asked.map_or(grown, |asked| asked.min(LONGEST_RETRY_AFTER))
     }
+}
+
+/// What a server gave.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answer {
+    /// The content.
+    pub content: Vec<u8>,
+    /// The addresses that it was asked under, one after the other: the first, then those of the redirects.
+    pub addresses: Vec<String>,
 }
 
 /// What talks to servers; it owns all that it needs, so it can go to another thread.
@@ -75,7 +90,8 @@ impl Client {
         let tls = TlsConfig::builder().unversioned_rustls_crypto_provider(provider).root_certs(roots).build();
         let config = Agent::config_builder()
             .http_status_as_error(false)
-            .timeout_global(Some(retry.try_limit))
+            .save_redirect_history(true)
+            .redirect_auth_headers(RedirectAuthHeaders::SameHost)
             .proxy(proxy(url, env))
             .user_agent(concat!("vast-boot/", env!("CARGO_PKG_VERSION")))
             .tls_config(tls)
@@ -87,37 +103,81 @@ impl Client {
     ///
     /// # Errors
     /// When the last try failed, or the first that cannot get better.
-    pub fn get(&self, url: &str) -> Result<Vec<u8>, FetchError> {
-        self.repeat(|| self.agent.get(url).call())
+    pub fn get(&self, url: &str) -> Result<Answer, FetchError> {
+        let (url, login) = split_login(url);
+        self.repeat(|limit| {
+            let request = self.agent.get(&url).config().timeout_global(Some(limit)).build();
+            with_login(request, login.as_deref()).call()
+        })
     }
 
     /// What a POST of `body` gives.
     ///
     /// # Errors
     /// As [`Client::get`].
-    pub fn post(&self, url: &str, content_type: &str, body: &str) -> Result<Vec<u8>, FetchError> {
-        self.repeat(|| self.agent.post(url).content_type(content_type).send(body))
+    pub fn post(&self, url: &str, content_type: &str, body: &str) -> Result<Answer, FetchError> {
+        let (url, login) = split_login(url);
+        self.repeat(|limit| {
+            let request = self.agent.post(&url).content_type(content_type);
+            with_login(request.config().timeout_global(Some(limit)).build(), login.as_deref()).send(body)
+        })
     }
 
-    fn repeat(&self, send: impl Fn() -> Result<Response<Body>, ureq::Error>) -> Result<Vec<u8>, FetchError> {
+    /// Tries with `send`, which is told how long it may take.
+    fn repeat(&self, send: impl Fn(Duration) -> Result<Response<Body>, ureq::Error>) -> Result<Answer, FetchError> {
+        let deadline = self.retry.total_limit.and_then(|limit| Instant::now().checked_add(limit));
+        let left = || deadline.map_or(Duration::MAX, |deadline| deadline.saturating_duration_since(Instant::now()));
         let mut failed = 0;
         loop {
-            match attempt(send()) {
-                Ok(content) => return Ok(content),
+            let (error, asked) = match attempt(send(self.retry.try_limit.min(left()))) {
+                Ok(answer) => return Ok(answer),
                 Err(Failure::Final(error)) => return Err(error),
-                Err(Failure::Passing(error, _)) if failed + 1 >= self.retry.tries => return Err(error),
-                Err(Failure::Passing(_, asked)) => {
-                    if self.cancel.sleep(self.retry.pause(failed, asked)) {
-                        return Err(FetchError::Cancelled);
-                    }
-                    failed += 1;
-                }
+                Err(Failure::Passing(error, asked)) => (error, asked),
+            };
+            let pause = self.retry.pause(failed, asked);
+            failed += 1;
+            // A try that could not begin in time is none.
+            if failed >= self.retry.tries || pause >= left() {
+                return Err(error);
+            }
+            if self.cancel.sleep(pause) {
+                return Err(FetchError::Cancelled);
             }
         }
     }
 }
 
-fn attempt(sent: Result<Response<Body>, ureq::Error>) -> Result<Vec<u8>, Failure> {
+/// The URL without user and password, and the header that carries them: encoded in the one, as they are in the other (RFC 7617).
+fn split_login(url: &str) -> (String, Option<String>) {
+    let whole = || (url.to_owned(), None);
+    let Some((scheme, rest)) = url.split_once("://") else { return whole() };
+    let (authority, path) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
+    let Some((login, host)) = authority.rsplit_once('@') else { return whole() };
+    let (user, password) = login.split_once(':').unwrap_or((login, ""));
+    let login = [percent_decoded(user), b":".to_vec(), percent_decoded(password)].concat();
+    (format!("{scheme}://{host}{path}"), Some(format!("Basic {}", STANDARD.encode(login))))
+}
+
+/// A `%` that no two digits follow stands for itself.
+fn percent_decoded(text: &str) -> Vec<u8> {
+    let mut decoded = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((&byte, after)) = rest.split_first() {
+        let digits = after.get(..2).filter(|_| byte == b'%').and_then(|digits| hex::decode(digits).ok());
+        rest = if digits.is_some() { after.get(2..).unwrap_or_default() } else { after };
+        decoded.extend(digits.unwrap_or_else(|| vec![byte]));
+    }
+    decoded
+}
+
+fn with_login<Any>(request: RequestBuilder<Any>, login: Option<&str>) -> RequestBuilder<Any> {
+    match login {
+        Some(login) => request.header("authorization", login),
+        None => request,
+    }
+}
+
+fn attempt(sent: Result<Response<Body>, ureq::Error>) -> Result<Answer, Failure> {
     let mut response = sent.map_err(transport)?;
     let status = response.status();
     if !status.is_success() {
@@ -128,7 +188,9 @@ fn attempt(sent: Result<Response<Body>, ureq::Error>) -> Result<Vec<u8>, Failure
         return Err(if passing { Failure::Passing(error, asked) } else { Failure::Final(error) });
     }
     // One byte more than allowed tells "too large" from "exactly as large as allowed".
-    response.body_mut().with_config().limit(LIMIT_BYTES + 1).read_to_vec().map_err(transport)
+    let content = response.body_mut().with_config().limit(LIMIT_BYTES + 1).read_to_vec().map_err(transport)?;
+    let addresses = response.get_redirect_history().unwrap_or_default().iter().map(ToString::to_string).collect();
+    Ok(Answer { content, addresses })
 }
 
 fn transport(error: ureq::Error) -> Failure {
@@ -140,13 +202,16 @@ fn transport(error: ureq::Error) -> Failure {
     }
     match error {
         Error::BodyExceedsLimit(_) => Failure::Final(FetchError::TooLarge),
+        // Their messages quote addresses and headers, with the secrets in them.
+        Error::BadUri(_) | Error::Http(_) => Failure::Final(FetchError::BadAddress),
+        Error::Protocol(inner) if inner.to_string().starts_with("location header") => {
+            Failure::Final(FetchError::BadAddress)
+        }
+        Error::Protocol(_) => Failure::Passing(FetchError::NotHttp, None),
         // The address or the server's identity is wrong; the next try would find the same.
-        Error::BadUri(_)
-        | Error::Http(_)
-        | Error::TooManyRedirects
-        | Error::RedirectFailed
-        | Error::Rustls(_)
-        | Error::Tls(_) => Failure::Final(FetchError::Transport { source: Box::new(error) }),
+        Error::TooManyRedirects | Error::RedirectFailed | Error::Rustls(_) | Error::Tls(_) => {
+            Failure::Final(FetchError::Transport { source: Box::new(error) })
+        }
         // Names, connections, resets, time: a network that is still coming up shows all of them.
         _ => Failure::Passing(FetchError::Transport { source: Box::new(error) }, None),
     }

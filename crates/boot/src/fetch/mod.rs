@@ -6,12 +6,12 @@
 mod client;
 
 use std::fs;
-use std::io;
-use std::path::PathBuf;
+use std::io::{self, Read as _};
+use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
-pub use client::{Client, Retry, retry_after};
+pub use client::{Answer, Client, Retry, retry_after};
 
 use crate::redact;
 
@@ -34,6 +34,12 @@ pub enum FetchError {
         /// The failure of the last try.
         source: Box<ureq::Error>,
     },
+    /// The address, or one that a redirect led to, is not a complete URL.
+    #[error("the address, or one that it leads to, is not a URL that can be fetched")]
+    BadAddress,
+    /// What came is no HTTP, or broken in the middle.
+    #[error("the server's answer is not valid HTTP")]
+    NotHttp,
     /// The server's certificate is not one that this system trusts.
     #[error("the server's certificate is not trusted: {reason}")]
     Untrusted {
@@ -83,7 +89,9 @@ impl FetchError {
             Self::HtmlPage { of_code_host: false } => {
                 "open the address in a private window: it must show the script alone"
             }
-            Self::Status { status: 401 | 403 | 404 } => "check the address, and that it needs no login",
+            Self::BadAddress | Self::Status { status: 401 | 403 | 404 } => {
+                "check the address, and that it needs no login"
+            }
             Self::Untrusted { .. } => "check the address and the clock, and that the image has `ca-certificates`",
             Self::ChecksumMismatch { .. } => "the script changed; read it again, then update the checksum",
             _ => return None,
@@ -165,6 +173,18 @@ impl Location {
         }
     }
 
+    /// What to say of an address without protection that redirects led to, when the first one had it.
+    fn warning_of_redirect(&self, addresses: &[String]) -> Option<String> {
+        let plain = addresses.iter().find(|address| is_plain(address))?;
+        (self.sha256.is_none() && self.warning().is_none()).then(|| {
+            format!(
+                "{} was redirected to {} over plain http: anyone on the way can change it; add #sha256=<hex>",
+                self.shown(),
+                redact::url(plain)
+            )
+        })
+    }
+
     /// Judges the content that came from here.
     ///
     /// # Errors
@@ -193,14 +213,33 @@ impl Location {
     ///
     /// # Errors
     /// When it cannot be had or is not accepted.
-    pub fn fetch(&self, root: &crate::root::Root, client: &Client) -> Result<Vec<u8>, FetchError> {
-        let content = match &self.place {
-            Place::Url(url) => client.get(url)?,
-            Place::Path(path) => fs::read(root.join(path)).map_err(|source| FetchError::File { source })?,
+    pub fn fetch(&self, root: &crate::root::Root, client: &Client) -> Result<Fetched, FetchError> {
+        let (content, warning) = match &self.place {
+            Place::Url(url) => {
+                let Answer { content, addresses } = client.get(url)?;
+                (content, self.warning_of_redirect(&addresses))
+            }
+            Place::Path(path) => (read(&root.join(path)).map_err(|source| FetchError::File { source })?, None),
         };
         self.accept(&content)?;
-        Ok(content)
+        Ok(Fetched { content, warning })
     }
+}
+
+/// A script that was accepted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fetched {
+    /// Its bytes, as they came.
+    pub content: Vec<u8>,
+    /// What to say about the way that it came.
+    pub warning: Option<String>,
+}
+
+/// Reads a file; of an endless one (a device, a pipe) no more than shows that it is too large.
+fn read(path: &Path) -> io::Result<Vec<u8>> {
+    let mut content = Vec::new();
+    fs::File::open(path)?.take(LIMIT_BYTES + 1).read_to_end(&mut content)?;
+    Ok(content)
 }
 
 fn is_url(text: &str) -> bool {
@@ -231,6 +270,8 @@ fn is_html(content: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cancel::Cancel;
+    use crate::root::Root;
 
     #[test]
     fn an_address_is_a_url_or_a_path_with_an_optional_checksum() {
@@ -269,6 +310,24 @@ mod tests {
     }
 
     #[test]
+    fn a_redirect_away_from_protection_is_told_without_secrets() {
+        let hops = |plain: &str| vec!["https://h/x".to_owned(), plain.to_owned(), "https://h/y".to_owned()];
+        let digest = "ab".repeat(32);
+        for (first, hop, warns) in [
+            ("https://h/x?t=first", "http://other/x?t=second", true),
+            ("http://127.0.0.1/x", "http://other/x", true),
+            ("https://h/x", "https://other/x", false),
+            ("https://h/x", "http://127.0.0.1/x", false),
+            ("http://h/x", "http://other/x", false),
+            (&format!("https://h/x#sha256={digest}"), "http://other/x", false),
+        ] {
+            let warning = Location::parse(first).unwrap().warning_of_redirect(&hops(hop));
+            assert_eq!(warning.is_some(), warns, "{first} {hop}");
+            assert!(!warning.unwrap_or_default().contains("t="), "{first}");
+        }
+    }
+
+    #[test]
     fn what_is_no_script_is_refused() {
         let page = Location::parse("https://h/user/repo/blob/main/x.sh").unwrap();
         for content in ["<!DOCTYPE html>", "\u{feff}\n <html lang=en>", "<HEAD>", "<!-- x -->"] {
@@ -279,6 +338,13 @@ mod tests {
         let large = vec![b'#'; usize::try_from(LIMIT_BYTES).unwrap() + 1];
         assert!(matches!(page.accept(&large), Err(FetchError::TooLarge)));
         page.accept(b"#!/bin/sh\necho '<html>'\n").unwrap();
+    }
+
+    #[test]
+    fn of_an_endless_file_no_more_is_read_than_a_script_may_have() {
+        let client = Client::new("", &crate::environment::Environment::new(), Retry::default(), Cancel::new());
+        let fetched = Location::parse("/dev/zero").unwrap().fetch(&Root::new("/"), &client);
+        assert!(matches!(fetched, Err(FetchError::TooLarge)));
     }
 
     #[test]

@@ -5,10 +5,13 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fs;
-use std::io;
+use std::io::{self, Read as _, Seek as _};
+use std::os::fd::AsRawFd as _;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+
+use rustix::fs::{MemfdFlags, memfd_create};
 
 use crate::environment::Environment;
 use crate::error::Error;
@@ -77,13 +80,17 @@ pub fn source(request: &Request<'_>, runner: &dyn Runner) -> Result<Sourced, Err
             file
         }
     };
-    let record = scratch.path().join("record");
+    // In memory: the environment holds secrets, and a boot that is killed here must not leave them in a file.
+    let in_memory = |source| Error::Write { path: PathBuf::from("the stage's record"), source };
+    let memory = memfd_create(c"record", MemfdFlags::CLOEXEC).map_err(|error| in_memory(error.into()))?;
+    let mut record = fs::File::from(memory);
+    let place = format!("/proc/{}/fd/{}", std::process::id(), record.as_raw_fd());
     let mut invocation = Invocation::new(bash(), request.env.clone())
         .argument("-c")
         .argument(WRAPPER)
         .argument("vast-boot")
         .argument(file)
-        .argument(&record)
+        .argument(place)
         .argument(first_of(&["/usr/bin/env", "/bin/env"], "env"))
         .directory(request.directory);
     for (name, value) in request.variables {
@@ -92,7 +99,9 @@ pub fn source(request: &Request<'_>, runner: &dyn Runner) -> Result<Sourced, Err
     invocation.limit = request.limit;
     invocation.output = request.output.clone();
     let ended = runner.run(&invocation)?;
-    let left = files::read_optional(&record)?.and_then(|record| parse_record(&record, request.env));
+    let mut text = Vec::new();
+    record.rewind().and_then(|()| record.read_to_end(&mut text)).map_err(in_memory)?;
+    let left = parse_record(&text, request.env);
     Ok(Sourced { ended, left })
 }
 

@@ -8,13 +8,16 @@ use vast_portal::certificate::{Pair, check_pem};
 use crate::certificate::{self, CERTIFICATE, KEY};
 use crate::env_vars;
 use crate::error::Error;
-use crate::fetch::{Client, Retry};
+use crate::fetch::{Client, FetchError, Retry};
 use crate::files;
 use crate::redact;
 use crate::stage::{Boot, Verdict};
 
-/// Says that the pair is self-signed by us, and on how many boots since the platform was asked again.
+/// On how many boots since the pair signed itself the platform was asked again.
 const COUNTER: &str = "/etc/.instance-cert-selfsigned";
+
+/// What is added to the name of a file that was of no use for serving and could be of use to whoever put it there.
+const REPLACED: &str = ".replaced";
 
 /// On how many boots the platform is asked again.
 const FURTHER_TRIES: u32 = 3;
@@ -25,6 +28,7 @@ const SIGNING: Retry = Retry {
     first_pause: Duration::from_secs(1),
     longest_pause: Duration::from_secs(4),
     try_limit: Duration::from_secs(10),
+    total_limit: Some(Duration::from_secs(30)),
 };
 
 pub(super) fn run(boot: &mut Boot<'_>) -> Result<Verdict, Error> {
@@ -40,15 +44,18 @@ pub(super) fn run(boot: &mut Boot<'_>) -> Result<Verdict, Error> {
 
 fn provide(boot: &Boot<'_>) -> Result<Verdict, Error> {
     let counter = boot.root.join(COUNTER);
-    let asked = files::read_optional(&counter)?.map(|text| String::from_utf8_lossy(&text).trim().parse().unwrap_or(0));
     let usable = certificate::check(&boot.root) == Pair::Usable;
-    match (usable, asked) {
-        (true, None) => return Ok(Verdict::skipped("the certificate is usable")),
-        (true, Some(asked)) if asked >= FURTHER_TRIES => {
-            return Ok(Verdict::skipped("the certificate is self-signed, and the platform was asked often enough"));
-        }
-        _ => {}
+    if usable && !certificate::is_self_signed(&boot.root) {
+        // One that the platform signed, or the user's own, whatever was there before.
+        files::unmark(&counter)?;
+        return Ok(Verdict::skipped("the certificate is usable"));
     }
+    let asked = files::read_optional(&counter)?;
+    let asked = asked.map_or(0, |text| String::from_utf8_lossy(&text).trim().parse().unwrap_or(0));
+    if usable && asked >= FURTHER_TRIES {
+        return Ok(Verdict::skipped("the certificate is self-signed, and the platform was asked often enough"));
+    }
+    remove_leftovers(boot);
     let key = certificate::new_key()?;
     let pem = key.serialize_pem();
     let reason = match sign(boot, &certificate::request(&key)?, &pem)? {
@@ -61,11 +68,11 @@ fn provide(boot: &Boot<'_>) -> Result<Verdict, Error> {
     };
     // A pair that can be served for as long as the new one would be is kept: it is what clients have seen.
     if usable {
-        files::publish_exact(&counter, (asked.unwrap_or(0) + 1).to_string().as_bytes(), 0o644)?;
+        files::publish_exact(&counter, (asked + 1).to_string().as_bytes(), 0o644)?;
         return Ok(Verdict::said(format!("the self-signed certificate stays: {reason}")));
     }
-    install(boot, &pem, &certificate::self_signed(&key, Timestamp::now())?)?;
     files::publish_exact(&counter, b"0", 0o644)?;
+    install(boot, &pem, &certificate::self_signed(&key, Timestamp::now())?)?;
     Ok(Verdict::said(format!("self-signed: {reason}")))
 }
 
@@ -74,12 +81,22 @@ fn sign(boot: &Boot<'_>, request: &str, key: &str) -> Result<Result<String, Stri
     let Some(url) = certificate::sign_url(&boot.env) else {
         return Ok(Err("the instance has no number that the platform could sign for".to_owned()));
     };
-    let retry = Retry { first_pause: SIGNING.first_pause.min(boot.retry.first_pause), ..SIGNING };
+    let limit = boot.seconds(env_vars::VAST_SIGN_TIMEOUT).unwrap_or_else(|error| {
+        // A wrong limit must not cost the certificate.
+        boot.say(&format!("warning: {}", error.chain()));
+        None
+    });
+    let retry = Retry {
+        first_pause: SIGNING.first_pause.min(boot.retry.first_pause),
+        total_limit: limit.or(SIGNING.total_limit),
+        ..SIGNING
+    };
     let client = Client::new(&url, &boot.env, retry, boot.cancel.clone());
     let (request, shown) = (request.to_owned(), redact::url(&url));
     let answer = boot.interruptible(move || client.post(&url, "application/octet-stream", &request))?;
     let answer = match answer {
-        Ok(answer) => answer,
+        Ok(answer) => answer.content,
+        Err(FetchError::Cancelled) => return Err(Error::Cancelled),
         Err(error) => return Ok(Err(Error::Fetch { url: shown, source: error }.chain())),
     };
     Ok(match check_pem(&answer, key.as_bytes(), SystemTime::now()) {
@@ -89,81 +106,62 @@ fn sign(boot: &Boot<'_>, request: &str, key: &str) -> Result<Result<String, Stri
     })
 }
 
-/// A crash between the two leaves a pair that does not match, which the next boot replaces.
+/// A crash between the two leaves a pair that does not match, which the next boot replaces. The key goes last: until then the old one
+/// is there to be kept.
 fn install(boot: &Boot<'_>, key: &str, certificate: &str) -> Result<(), Error> {
-    files::publish_exact(&boot.root.join(KEY), key.as_bytes(), 0o600)?;
-    files::publish_exact(&boot.root.join(CERTIFICATE), certificate.as_bytes(), 0o644)
+    keep_replaced(boot)?;
+    files::publish_exact(&boot.root.join(CERTIFICATE), certificate.as_bytes(), 0o644)?;
+    files::publish_exact(&boot.root.join(KEY), key.as_bytes(), 0o600)
+}
+
+/// Files that a boot had begun when it was killed. One that stays is no harm, so nothing depends on it.
+fn remove_leftovers(boot: &Boot<'_>) {
+    let staged = [CERTIFICATE, KEY, COUNTER].map(|path| path.replace("/etc/", ".") + ".");
+    for entry in std::fs::read_dir(boot.root.join("/etc")).into_iter().flatten().flatten() {
+        if entry.file_name().to_str().is_some_and(|name| staged.iter().any(|staged| name.starts_with(staged))) {
+            let _ = std::fs::remove_file(entry.path());
+        }
+    }
+}
+
+/// Somebody's key may be encrypted, or wait for its certificate: it cannot be served, and is not ours to destroy.
+fn keep_replaced(boot: &Boot<'_>) -> Result<(), Error> {
+    if certificate::check(&boot.root).can_be_served() && certificate::is_self_signed(&boot.root) {
+        return Ok(());
+    }
+    let kept = |path: &str| boot.root.join(format!("{path}{REPLACED}"));
+    let key = files::read_optional(&boot.root.join(KEY))?.unwrap_or_default();
+    let is_key = String::from_utf8_lossy(&key).contains("PRIVATE KEY-----");
+    if !is_key || files::read_optional(&kept(KEY))?.is_some_and(|kept| kept == key) {
+        return Ok(());
+    }
+    files::publish_exact(&kept(KEY), &key, 0o600)?;
+    match files::read_optional(&boot.root.join(CERTIFICATE))? {
+        Some(certificate) => files::publish_exact(&kept(CERTIFICATE), &certificate, 0o644),
+        None => Ok(()),
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use std::fs;
-    use std::io::{BufRead, BufReader, Read, Write};
-    use std::net::TcpListener;
     use std::os::unix::fs::PermissionsExt;
-    use std::sync::{Arc, Mutex};
 
-    use rcgen::{CertificateParams, CertificateSigningRequestParams, Issuer, KeyPair};
+    use vast_testkit::authority::Authority;
+    use vast_testkit::web::{Answer, Server};
 
     use super::super::testing::Fake;
     use super::*;
 
-    /// What the endpoint does with a request.
-    #[derive(Clone, Copy, PartialEq)]
-    enum Endpoint {
-        Signs,
-        SignsAnotherKey,
-        Fails,
-        AnswersWithAPage,
+    /// An endpoint that signs.
+    fn signing() -> Server {
+        let authority = Authority::new();
+        Server::start(move |request| Answer::ok(authority.sign(&request.body)))
     }
 
-    /// An endpoint on loopback, and the addresses that it was asked under.
-    fn endpoint(kind: Endpoint) -> (String, Arc<Mutex<Vec<String>>>) {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let url = format!("http://{}/sign", listener.local_addr().unwrap());
-        let asked = Arc::new(Mutex::new(Vec::new()));
-        let log = asked.clone();
-        std::thread::spawn(move || {
-            for stream in listener.incoming() {
-                let mut stream = stream.unwrap();
-                let mut reader = BufReader::new(stream.try_clone().unwrap());
-                let (mut head, mut length) = (String::new(), 0);
-                while reader.read_line(&mut head).unwrap() > 2 {
-                    let line = head.lines().last().unwrap().to_ascii_lowercase();
-                    if let Some(value) = line.strip_prefix("content-length:") {
-                        length = value.trim().parse().unwrap();
-                    }
-                }
-                let mut body = vec![0; length];
-                reader.read_exact(&mut body).unwrap();
-                log.lock().unwrap().push(head.lines().next().unwrap().to_owned());
-                let authority = KeyPair::generate().unwrap();
-                let issuer = Issuer::new(CertificateParams::new(vec![]).unwrap(), &authority);
-                let (status, answer) = match kind {
-                    Endpoint::Signs => {
-                        let request =
-                            CertificateSigningRequestParams::from_pem(std::str::from_utf8(&body).unwrap()).unwrap();
-                        (200, request.signed_by(&issuer).unwrap().pem())
-                    }
-                    Endpoint::SignsAnotherKey => {
-                        let other = KeyPair::generate().unwrap();
-                        (200, CertificateParams::new(vec![]).unwrap().self_signed(&other).unwrap().pem())
-                    }
-                    Endpoint::Fails => (503, String::new()),
-                    Endpoint::AnswersWithAPage => (200, "<!DOCTYPE html>".to_owned()),
-                };
-                let length = answer.len();
-                let _ = write!(
-                    stream,
-                    "HTTP/1.1 {status} X\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{answer}"
-                );
-            }
-        });
-        (url, asked)
-    }
-
-    fn provide(fake: &Fake, url: &str) -> Verdict {
-        fake.run(run, &[("CONTAINER_ID", "7"), ("VAST_SIGN_URL", url), ("ENABLE_HTTPS", "true")]).unwrap()
+    fn provide(fake: &Fake, server: &Server) -> Verdict {
+        let url = server.url("/sign");
+        fake.run(run, &[("CONTAINER_ID", "7"), ("VAST_SIGN_URL", &url), ("ENABLE_HTTPS", "true")]).unwrap()
     }
 
     fn said(verdict: &Verdict) -> &str {
@@ -175,35 +173,36 @@ mod tests {
 
     #[test]
     fn a_certificate_of_the_platform_is_installed_once_with_its_key() {
-        let (url, asked) = endpoint(Endpoint::Signs);
+        let server = signing();
         let fake = Fake::new();
-        assert_eq!(said(&provide(&fake, &url)), "signed by the platform");
+        assert_eq!(said(&provide(&fake, &server)), "signed by the platform");
         assert_eq!(certificate::check(&fake.root()), Pair::Usable);
         assert_eq!(fs::metadata(fake.path(KEY)).unwrap().permissions().mode() & 0o7777, 0o600);
         assert!(!fake.path(COUNTER).exists());
-        assert_eq!(said(&provide(&fake, &url)), "the certificate is usable");
-        assert_eq!(*asked.lock().unwrap(), ["POST /sign?instance_id=7 HTTP/1.1"]);
+        assert_eq!(said(&provide(&fake, &server)), "the certificate is usable");
+        let asked: Vec<_> = server.requests().into_iter().map(|request| (request.method, request.target)).collect();
+        assert_eq!(asked, [("POST".to_owned(), "/sign?instance_id=7".to_owned())]);
     }
 
     #[test]
     fn without_a_usable_answer_the_pair_is_self_signed_and_three_further_boots_ask_again() {
-        for (kind, reason) in [
-            (Endpoint::Fails, "503"),
-            (Endpoint::AnswersWithAPage, "HTML page"),
-            (Endpoint::SignsAnotherKey, "no certificate for this key"),
-        ] {
-            let (url, asked) = endpoint(kind);
+        let authority = Authority::new();
+        let page = Server::sequence(vec![Answer::ok("<!DOCTYPE html>")]);
+        let failing = Server::sequence(vec![Answer::new("503 Busy", "Retry-After: 0\r\n", "")]);
+        let another = Server::start(move |request| Answer::ok(authority.sign_another_key(&request.body)));
+        for (server, reason, requests) in
+            [(failing, "503", 12), (page, "HTML page", 4), (another, "no certificate for this key", 4)]
+        {
             let fake = Fake::new();
-            let first = provide(&fake, &url);
+            let first = provide(&fake, &server);
             assert!(said(&first).starts_with("self-signed: ") && said(&first).contains(reason), "{first:?}");
             let key = fake.read(KEY);
             for _ in 0..3 {
-                assert!(said(&provide(&fake, &url)).starts_with("the self-signed certificate stays"));
+                assert!(said(&provide(&fake, &server)).starts_with("the self-signed certificate stays"));
             }
-            let so_far = asked.lock().unwrap().len();
-            assert!(said(&provide(&fake, &url)).contains("often enough"));
-            assert_eq!(asked.lock().unwrap().len(), so_far);
-            assert_eq!(so_far, if kind == Endpoint::Fails { 12 } else { 4 });
+            assert_eq!(server.requests().len(), requests);
+            assert!(said(&provide(&fake, &server)).contains("often enough"));
+            assert_eq!(server.requests().len(), requests);
             assert_eq!((certificate::check(&fake.root()), fake.read(KEY)), (Pair::Usable, key));
         }
     }
@@ -211,12 +210,65 @@ mod tests {
     #[test]
     fn a_later_boot_gets_what_the_platform_signs_then() {
         let fake = Fake::new();
-        let (failing, _) = endpoint(Endpoint::Fails);
-        provide(&fake, &failing);
-        let (signing, _) = endpoint(Endpoint::Signs);
-        assert_eq!(said(&provide(&fake, &signing)), "signed by the platform");
+        provide(&fake, &Server::sequence(vec![Answer::status("403 Forbidden")]));
+        assert_eq!(said(&provide(&fake, &signing())), "signed by the platform");
         assert!(!fake.path(COUNTER).exists());
         assert_eq!(certificate::check(&fake.root()), Pair::Usable);
+    }
+
+    #[test]
+    fn a_pair_of_the_users_own_is_never_asked_for_again_whatever_the_counter_says() {
+        let fake = Fake::new();
+        let key = certificate::new_key().unwrap();
+        let request = certificate::request(&key).unwrap();
+        fake.write(CERTIFICATE, &Authority::new().sign(request.as_bytes()));
+        fake.write(KEY, &key.serialize_pem());
+        fake.write(COUNTER, "1");
+        let server = signing();
+        assert_eq!(said(&provide(&fake, &server)), "the certificate is usable");
+        assert_eq!((fake.read(KEY), server.requests().len()), (key.serialize_pem(), 0));
+        assert!(!fake.path(COUNTER).exists());
+    }
+
+    #[test]
+    fn a_self_signed_pair_of_an_older_image_has_its_further_tries_too() {
+        let fake = Fake::new();
+        let key = certificate::new_key().unwrap();
+        fake.write(CERTIFICATE, &certificate::self_signed(&key, Timestamp::now()).unwrap());
+        fake.write(KEY, &key.serialize_pem());
+        let server = Server::sequence(vec![Answer::status("403 Forbidden")]);
+        for _ in 0..5 {
+            provide(&fake, &server);
+        }
+        assert_eq!((server.requests().len(), fake.read(KEY)), (3, key.serialize_pem()));
+    }
+
+    #[test]
+    fn a_key_that_cannot_be_served_is_kept_beside_the_new_one() {
+        let fake = Fake::new();
+        let foreign = "-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----\n";
+        fake.write(KEY, foreign);
+        fake.write(CERTIFICATE, "theirs");
+        for _ in 0..2 {
+            provide(&fake, &Server::sequence(vec![Answer::status("403 Forbidden")]));
+        }
+        assert_eq!(certificate::check(&fake.root()), Pair::Usable);
+        let kept = format!("{KEY}{REPLACED}");
+        assert_eq!(
+            (fake.read(&kept).as_str(), fake.read(&format!("{CERTIFICATE}{REPLACED}")).as_str()),
+            (foreign, "theirs")
+        );
+        assert_eq!(fs::metadata(fake.path(&kept)).unwrap().permissions().mode() & 0o7777, 0o600);
+    }
+
+    #[test]
+    fn a_limit_that_is_none_is_said_and_costs_nothing() {
+        let fake = Fake::new();
+        let url = signing();
+        let env = [("VAST_SIGN_URL", url.url("/")), ("VAST_SIGN_TIMEOUT", "soon".to_owned())];
+        let env = env.each_ref().map(|(name, value)| (*name, value.as_str()));
+        assert_eq!(said(&fake.run(run, &env).unwrap()), "signed by the platform");
+        assert!(fake.said().contains("VAST_SIGN_TIMEOUT"), "{}", fake.said());
     }
 
     #[test]

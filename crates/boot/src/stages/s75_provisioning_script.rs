@@ -1,10 +1,13 @@
 //! Stage 75: `PROVISIONING_SCRIPT`, until it succeeded once.
 
+use std::time::{Duration, Instant};
+
 use crate::env_vars;
 use crate::error::Error;
 use crate::files;
 use crate::script;
 use crate::stage::{Boot, Verdict};
+use crate::supervisor::{CONFIG, SOCKET, states};
 
 const KEPT: &str = "/provisioning.sh";
 /// What the script said.
@@ -14,6 +17,12 @@ const COMPLETE: &str = "/.provisioning_complete";
 
 /// The script failed on this boot.
 pub const FAILED: &str = "/.provisioning_failed";
+
+/// How long a script waits for Supervisor, which starts in less than a second on any machine that is not in trouble.
+const SUPERVISOR_LIMIT: Duration = Duration::from_secs(10);
+
+/// How often Supervisor is asked meanwhile.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
 const MANIFEST: &str = "/provisioning.yaml";
 
@@ -32,6 +41,7 @@ pub(super) fn run(boot: &mut Boot<'_>) -> Result<Verdict, Error> {
     }
     files::unmark(&boot.root.join(FAILED))?;
     let ran = script::obtain(boot, address, KEPT).and_then(|script| {
+        await_supervisor(boot);
         boot.say(&format!("provisioning with {}", script.shown));
         script::run(boot, &script, Some(LOG))?;
         Ok(script.shown)
@@ -50,6 +60,21 @@ pub(super) fn run(boot: &mut Boot<'_>) -> Result<Verdict, Error> {
     }
 }
 
+/// Scripts register their programs with `supervisorctl`, which fails while Supervisor is still starting.
+fn await_supervisor(boot: &Boot<'_>) {
+    let expected = boot.supervisor.pid().is_some() && boot.root.join(CONFIG).exists();
+    let (socket, deadline) = (boot.root.join(SOCKET), Instant::now() + SUPERVISOR_LIMIT);
+    while expected && states::pid(&socket, SUPERVISOR_LIMIT).is_err() {
+        if Instant::now() >= deadline {
+            boot.say("Supervisor does not answer; provisioning goes on without it");
+            return;
+        }
+        if boot.cancel.sleep(LOOK_AGAIN) {
+            return;
+        }
+    }
+}
+
 /// What to say about a declarative description, when there is one.
 fn manifest(boot: &Boot<'_>) -> Option<&'static str> {
     if boot.env.non_empty(env_vars::PROVISIONING_MANIFEST).is_some() {
@@ -64,27 +89,19 @@ fn manifest(boot: &Boot<'_>) -> Option<&'static str> {
 #[cfg(test)]
 mod tests {
     use std::fs::{self, Permissions};
-    use std::io::{Read, Write};
-    use std::net::TcpListener;
     use std::os::unix::fs::PermissionsExt;
 
     use sha2::{Digest, Sha256};
+    use vast_testkit::web::{Answer, Server};
 
     use super::super::testing::Fake;
     use super::*;
 
-    /// A server on loopback that answers one request with `body` and this status.
-    fn serve(status: &'static str, body: &'static str) -> String {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let url = format!("http://{}/p.sh?token=secret-in-query", listener.local_addr().unwrap());
-        std::thread::spawn(move || {
-            let (mut stream, _) = listener.accept().unwrap();
-            let mut request = [0; 4096];
-            let _ = stream.read(&mut request).unwrap();
-            let length = body.len();
-            write!(stream, "HTTP/1.1 {status}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}").unwrap();
-        });
-        url
+    /// A server that answers with this, and an address on it with a secret.
+    fn serve(status: &str, body: &str) -> (Server, String) {
+        let server = Server::sequence(vec![Answer::new(status, "", body)]);
+        let url = server.url("/p.sh?token=secret-in-query");
+        (server, url)
     }
 
     fn provision(fake: &Fake, address: &str) -> Result<Verdict, Error> {
@@ -98,7 +115,8 @@ mod tests {
     #[test]
     fn a_script_runs_by_its_first_line_once_it_succeeded() {
         let fake = Fake::new();
-        let url = serve("200 OK", "#!/bin/sh\r\necho \"hello $WHO from $0\"\r\ntest -z \"$BASH_VERSION\"\r\n");
+        let (_server, url) =
+            serve("200 OK", "#!/bin/sh\r\necho \"hello $WHO from $0\"\r\ntest -z \"$BASH_VERSION\"\r\n");
         let verdict = provision(&fake, &url).unwrap();
         let Verdict::Done(Some(message)) = verdict else { panic!("{verdict:?}") };
         assert!(!message.contains("secret-in-query"), "{message}");
@@ -110,25 +128,28 @@ mod tests {
     #[test]
     fn a_failure_is_marked_and_the_next_boot_tries_again() {
         let fake = Fake::new();
-        let error = provision(&fake, &serve("200 OK", "echo to both; echo error >&2; exit 4")).unwrap_err();
+        let (_server, url) = serve("200 OK", "echo to both; echo error >&2; exit 4");
+        let error = provision(&fake, &url).unwrap_err();
         assert!(error.to_string().ends_with("` exited with 4"), "{error}");
         assert_eq!(fake.read(LOG), "to both\nerror\n");
         assert_eq!(markers(&fake), [false, true]);
-        provision(&fake, &serve("200 OK", "true")).unwrap();
+        let (_server, url) = serve("200 OK", "true");
+        provision(&fake, &url).unwrap();
         assert_eq!(markers(&fake), [true, false]);
     }
 
     #[test]
     fn what_is_no_script_or_not_the_promised_one_is_never_run() {
         let digest = hex::encode(Sha256::digest("touch ran"));
-        for (address, reason) in [
-            (serve("200 OK", "<!DOCTYPE html>"), "it is an HTML page"),
-            (serve("404 Not Found", "touch ran"), "the server answered 404"),
-            (format!("{}#sha256={digest}", serve("200 OK", "touch ran; true")), "its SHA-256 is "),
-            (format!("{}#sha256=12", serve("200 OK", "touch ran")), "the checksum after"),
-            ("/no/such/file.sh".to_owned(), "the file cannot be read: No such file"),
+        for (status, body, fragment, reason) in [
+            ("200 OK", "<!DOCTYPE html>", String::new(), "it is an HTML page"),
+            ("404 Not Found", "touch ran", String::new(), "the server answered 404"),
+            ("200 OK", "touch ran; true", format!("#sha256={digest}"), "its SHA-256 is "),
+            ("200 OK", "touch ran", "#sha256=12".to_owned(), "the checksum after"),
         ] {
             let fake = Fake::new();
+            let (_server, url) = serve(status, body);
+            let address = format!("{url}{fragment}");
             let error = provision(&fake, &address).unwrap_err();
             assert!(error.chain().contains(reason), "{}", error.chain());
             assert!(!error.chain().contains("secret-in-query"), "{}", error.chain());
@@ -136,7 +157,10 @@ mod tests {
             assert!(!fake.path("/ran").exists());
         }
         let fake = Fake::new();
-        provision(&fake, &format!("{}#sha256={digest}", serve("200 OK", "touch ran"))).unwrap();
+        let error = provision(&fake, "/no/such/file.sh").unwrap_err();
+        assert!(error.chain().contains("the file cannot be read: No such file"), "{}", error.chain());
+        let (_server, url) = serve("200 OK", "touch ran");
+        provision(&fake, &format!("{url}#sha256={digest}")).unwrap();
         assert!(fake.path("/ran").exists());
     }
 
@@ -153,7 +177,8 @@ mod tests {
     #[test]
     fn an_interpreter_that_is_missing_is_a_failure_with_a_hint() {
         let fake = Fake::new();
-        let error = provision(&fake, &serve("200 OK", "#!/no/such/interpreter\n")).unwrap_err();
+        let (_server, url) = serve("200 OK", "#!/no/such/interpreter\n");
+        let error = provision(&fake, &url).unwrap_err();
         assert!(error.hint().unwrap().contains("interpreter"));
         assert_eq!(markers(&fake), [false, true]);
     }

@@ -55,8 +55,14 @@ pub fn run(args: &Args) -> Exit {
     let caddy = args.caddy.clone().unwrap_or_else(installed_caddy);
     match publish(&effective.applications, &settings, &args.root.root, &caddy) {
         Ok(published) => {
-            if published == Published::WithoutRedirect {
-                eprintln!("{PROGRAM}: this Caddy does not redirect plain HTTP to HTTPS on the same port");
+            match published {
+                Published::Complete => {}
+                Published::WithoutRedirect => {
+                    eprintln!("{PROGRAM}: this Caddy does not redirect plain HTTP to HTTPS on the same port");
+                }
+                Published::WithoutHttps(said) => {
+                    eprintln!("{PROGRAM}: HTTPS is off, because this Caddy does not take the certificate: {said}");
+                }
             }
             let sites = plan(&effective.applications).sites.len();
             println!("{}: {sites} ports proxied", caddyfile(&args.root.root).display());

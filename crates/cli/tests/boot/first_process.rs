@@ -260,7 +260,7 @@ fn below_a_shell_that_is_process_1_the_boot_adopts_what_is_orphaned_and_gives_it
 fn a_stop_before_supervisor_cancels_the_stage_with_all_it_started() {
     for first in [true, false] {
         let fake = Fake::new();
-        fake.stage("20-long.sh", "sleep 1000 & echo $! >$OUT/pid; trap 'echo trapped >$OUT/trapped' EXIT; wait");
+        fake.stage("20-long.sh", "trap 'echo trapped >$OUT/trapped' EXIT; sleep 1000 & echo $! >$OUT/pid; wait");
         fake.stage("21-never.sh", "touch $OUT/never");
         let started = if first { fake.start_first(&[]) } else { fake.start(&[]) };
         let pid = wait_for_file(&fake.out("pid"));

@@ -2,10 +2,13 @@
 
 use std::ffi::OsStr;
 use std::fs::{self, Permissions};
+use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -142,11 +145,21 @@ impl Fake {
 /// A running boot. It does not outlive the test.
 pub(crate) struct Started {
     child: Child,
+    output: Told,
+    errors: Told,
 }
 
 impl Started {
     pub(crate) fn new(command: &mut Command) -> Self {
-        Self { child: command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap() }
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let output = Told::by(child.stdout.take().unwrap());
+        let errors = Told::by(child.stderr.take().unwrap());
+        Self { child, output, errors }
+    }
+
+    /// What it said so far: standard output, then standard error.
+    pub(crate) fn said(&self) -> String {
+        self.output.text() + &self.errors.text()
     }
 
     /// The process that was started.
@@ -172,10 +185,9 @@ impl Started {
             assert!(Instant::now() < deadline, "the boot did not end");
             std::thread::sleep(Duration::from_millis(5));
         }
-        let mut text = String::new();
-        std::io::Read::read_to_string(&mut self.child.stdout.take().unwrap(), &mut text).unwrap();
         let status = self.child.wait().unwrap();
-        (status.code().or(status.signal().map(|signal| -signal)), text)
+        self.output.end();
+        (status.code().or(status.signal().map(|signal| -signal)), self.output.text())
     }
 }
 
@@ -195,6 +207,35 @@ impl Drop for Started {
     }
 }
 
+/// What a process writes, read all the time: a boot must not wait for its reader.
+struct Told {
+    bytes: Arc<Mutex<Vec<u8>>>,
+    reader: Option<JoinHandle<()>>,
+}
+
+impl Told {
+    fn by(mut pipe: impl Read + Send + 'static) -> Self {
+        let bytes = Arc::new(Mutex::new(Vec::new()));
+        let told = bytes.clone();
+        let reader = std::thread::spawn(move || {
+            let mut buffer = [0; 4096];
+            while let Ok(count @ 1..) = pipe.read(&mut buffer) {
+                told.lock().unwrap().extend_from_slice(&buffer[..count]);
+            }
+        });
+        Self { bytes, reader: Some(reader) }
+    }
+
+    /// Waits until every writer is gone.
+    fn end(&mut self) {
+        self.reader.take().unwrap().join().unwrap();
+    }
+
+    fn text(&self) -> String {
+        String::from_utf8_lossy(&self.bytes.lock().unwrap()).into_owned()
+    }
+}
+
 /// The children of a process.
 pub(crate) fn children(pid: Pid) -> Vec<Pid> {
     let pid = pid.as_raw_pid();
@@ -203,10 +244,15 @@ pub(crate) fn children(pid: Pid) -> Vec<Pid> {
 }
 
 /// Waits until `condition` holds, as long as that is conceivable.
-pub(crate) fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
+pub(crate) fn wait_until(what: &str, condition: impl FnMut() -> bool) {
+    wait_until_or_say(what, String::new, condition);
+}
+
+/// As [`wait_until`], with more to say when it was in vain.
+pub(crate) fn wait_until_or_say(what: &str, say: impl Fn() -> String, mut condition: impl FnMut() -> bool) {
     let deadline = Instant::now() + PATIENCE;
     while !condition() {
-        assert!(Instant::now() < deadline, "waited in vain until {what}");
+        assert!(Instant::now() < deadline, "waited in vain until {what}\n{}", say());
         std::thread::sleep(Duration::from_millis(5));
     }
 }

@@ -8,14 +8,15 @@ use vast_boot::certificate;
 
 use super::harness::{Fake, VAST_BOOT, wait_until};
 
-/// `openssl s_server` with a directory of files; it ends with the test.
-struct Server {
+/// `openssl s_server` with the files of `$OUT`, and its own certificate there (`server.crt`); it ends with the test.
+pub(crate) struct Server {
     child: Child,
     port: u16,
 }
 
 impl Server {
-    fn start(fake: &Fake) -> Self {
+    /// With `-WWW`, a file is the body of an answer; with `-HTTP`, the whole answer.
+    pub(crate) fn start(fake: &Fake, mode: &str) -> Self {
         let openssl = |arguments: &[&str]| {
             let output = Command::new("openssl").args(arguments).current_dir(fake.out("")).output().unwrap();
             assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
@@ -38,7 +39,7 @@ impl Server {
         // Free a moment ago; nothing else on this machine takes ports by number.
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let child = Command::new("openssl")
-            .args(["s_server", "-quiet", "-WWW", "-cert", "server.crt", "-key", "server.key", "-accept"])
+            .args(["s_server", "-quiet", mode, "-cert", "server.crt", "-key", "server.key", "-accept"])
             .arg(format!("127.0.0.1:{port}"))
             .current_dir(fake.out(""))
             .stdin(Stdio::null())
@@ -49,6 +50,10 @@ impl Server {
         let server = Self { child, port };
         wait_until("the server listens", || TcpStream::connect(("127.0.0.1", port)).is_ok());
         server
+    }
+
+    pub(crate) fn port(&self) -> u16 {
+        self.port
     }
 }
 
@@ -63,7 +68,7 @@ impl Drop for Server {
 fn a_script_comes_over_tls_from_a_server_that_the_system_trusts_and_from_no_other() {
     let fake = Fake::new();
     fs::write(fake.out("p.sh"), "#!/bin/sh\necho provisioned >\"$OUT/ran\"\n").unwrap();
-    let server = Server::start(&fake);
+    let server = Server::start(&fake, "-WWW");
     let provision = |bundle: &str| {
         let root = fake.root();
         let arguments = ["run".as_ref(), "--only".as_ref(), "75".as_ref(), "--root".as_ref(), root.as_os_str()];

@@ -117,6 +117,40 @@ fn the_flags_of_deployed_templates_reach_the_stages() {
     assert_eq!(fake.read_out("flags"), "false false true true false true\n");
 }
 
+/// A stage as deployed images have them: strict, and asking for the flags by name, without their being in the environment.
+const DEPLOYED: &str = r#"#!/bin/bash
+set -euo pipefail
+for flag in propagate_user_keys export_env generate_tls_cert activate_python_environment sync_environment \
+    sync_home_to_workspace update_portal update_vast_cli; do
+    if [[ "${!flag}" == "true" ]]; then echo "$flag on"; else echo "$flag off"; fi
+    if env | grep -q "^$flag="; then echo "$flag is exported"; fi
+done >"$OUT/$NAME"
+if [[ "${generate_tls_cert,,}" = "true" && ! -f /nonexistent ]]; then echo certificate >>"$OUT/$NAME"; fi
+if [[ -n $supervisord_pid ]]; then
+    kill -0 "$supervisord_pid" && echo "supervisor runs" >>"$OUT/$NAME"
+    ! env | grep -q ^supervisord_pid= || echo "supervisord_pid is exported" >>"$OUT/$NAME"
+fi
+"#;
+
+#[test]
+fn a_stage_of_a_deployed_image_reads_the_flags_and_what_it_changes_counts() {
+    let fake = Fake::new();
+    fake.supervisor(SUPERVISOR);
+    fake.stage("20-early.sh", &format!("NAME=early\n{DEPLOYED}"));
+    fake.stage("50-change.sh", "generate_tls_cert=false");
+    fake.stage("70-late.sh", &format!("NAME=late\n{DEPLOYED}"));
+    let started = fake.start(&["--no-user-keys", "--sync-home", "--no-update-vast"]);
+    wait_until("the late stage ran", || fake.read_out("late").ends_with("supervisor runs\n"));
+    drop(started);
+    let flags = "propagate_user_keys off\nexport_env on\ngenerate_tls_cert on\nactivate_python_environment on\n\
+                 sync_environment off\nsync_home_to_workspace on\nupdate_portal on\nupdate_vast_cli off\n";
+    assert_eq!(fake.read_out("early"), format!("{flags}certificate\n"));
+    let late = flags.replace("generate_tls_cert on", "generate_tls_cert off");
+    assert_eq!(fake.read_out("late"), format!("{late}supervisor runs\n"));
+    assert_eq!(fake.recorded("55-tls-cert-gen.sh"), ("skipped".into(), "--no-cert-gen".into()));
+    assert_eq!(fake.recorded("46-user-propagate-ssh-keys.sh").0, "skipped");
+}
+
 #[test]
 fn a_boot_that_replaces_the_sequence_gets_the_arguments_and_its_status_counts() {
     let fake = Fake::new();

@@ -111,6 +111,14 @@ fn cuda_driver_version_is_a_command_by_its_name() {
     version(&["--native"], REFUSES).success().stdout("12.8\n").stderr("");
     let own = root.path().join(LIBRARIES).join("libcuda.so.570.26");
     version(&["--native", "-v"], REFUSES).success().stderr(format!("cuda-driver-version: says {}\n", own.display()));
+    // There is a driver, and it does not say.
+    let silent = container(FAILS);
+    let ask = |arguments: &[&str]| {
+        Command::new(&bin).env_clear().arg("--root").arg(silent.path()).args(arguments).assert().code(2).stdout("");
+    };
+    ask(&["--native"]);
+    ask(&[]);
+    version(&["--frobnicate"], REFUSES).code(64);
     fs::remove_dir_all(root.path().join("usr")).unwrap();
     version(&["--native"], REFUSES).code(1).stdout("");
 }

@@ -19,16 +19,18 @@ pub fn caddyfile(root: &Path) -> PathBuf {
 }
 
 /// What was put in place.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Published {
     /// Everything that was asked for.
     Complete,
     /// This Caddy cannot redirect plain HTTP on an HTTPS port, so it does not.
     WithoutRedirect,
+    /// Plain HTTP in place of HTTPS, because this Caddy does not take the certificate; what it said.
+    WithoutHttps(String),
 }
 
 /// Renders, has `caddy` validate the text, and replaces the Caddyfile in one step. A text that Caddy refuses replaces
-/// nothing.
+/// nothing; if it is the certificate that Caddy refuses, the text without it takes the place.
 ///
 /// # Errors
 /// When the root's name does not fit into a Caddyfile, Caddy cannot be run or refuses, or a file cannot be written.
@@ -54,13 +56,22 @@ pub fn publish(
     let Err(refused) = try_publish(&render(applications, settings), &target, caddy) else {
         return Ok(Published::Complete);
     };
-    let mut modest = settings.clone();
-    match &mut modest.tls {
-        Some(tls) if tls.redirect_http && matches!(refused, Error::CaddyRefused { .. }) => tls.redirect_http = false,
-        _ => return Err(refused),
+    if settings.tls.is_none() || !matches!(refused, Error::CaddyRefused { .. }) {
+        return Err(refused);
     }
-    try_publish(&render(applications, &modest), &target, caddy).map_err(|_| refused)?;
-    Ok(Published::WithoutRedirect)
+    let mut modest = settings.clone();
+    if let Some(tls) = &mut modest.tls {
+        tls.redirect_http = false;
+    }
+    if try_publish(&render(applications, &modest), &target, caddy).is_ok() {
+        return Ok(Published::WithoutRedirect);
+    }
+    // Whatever the check of the pair lets through, Caddy decides; its answer costs HTTPS and not the portal.
+    modest.tls = None;
+    match (try_publish(&render(applications, &modest), &target, caddy), refused) {
+        (Ok(()), Error::CaddyRefused { said, .. }) => Ok(Published::WithoutHttps(said)),
+        (_, refused) => Err(refused),
+    }
 }
 
 fn try_publish(text: &str, path: &Path, caddy: &Path) -> Result<(), Error> {

@@ -1,40 +1,6 @@
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::TcpListener;
-use std::sync::mpsc::{self, Receiver};
-use std::thread;
+use vast_testkit::web::{Answer as Told, Server};
 
 use super::*;
-
-/// A server on loopback that answers its connections with these texts, in order, and tells what it was sent.
-fn server(answers: Vec<String>) -> (String, Receiver<String>) {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let url = format!("http://{}/x.sh", listener.local_addr().unwrap());
-    let (sender, receiver) = mpsc::channel();
-    thread::spawn(move || {
-        for answer in answers {
-            let (mut stream, _) = listener.accept().unwrap();
-            let mut reader = BufReader::new(stream.try_clone().unwrap());
-            let (mut request, mut length) = (String::new(), 0);
-            while reader.read_line(&mut request).unwrap() > 2 {
-                let line = request.lines().last().unwrap().to_ascii_lowercase();
-                if let Some(value) = line.strip_prefix("content-length:") {
-                    length = value.trim().parse().unwrap();
-                }
-            }
-            let mut body = vec![0; length];
-            reader.read_exact(&mut body).unwrap();
-            request.push_str(&String::from_utf8(body).unwrap());
-            // A test that does not look at the requests has dropped the other end.
-            let _ = sender.send(request);
-            let _ = stream.write_all(answer.as_bytes());
-        }
-    });
-    (url, receiver)
-}
-
-fn answer(status: &str, headers: &str, body: &str) -> String {
-    format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\nConnection: close\r\n{headers}\r\n{body}", body.len())
-}
 
 fn client(url: &str, env: &Environment) -> Client {
     let retry = Retry { tries: 4, first_pause: Duration::from_millis(1), ..Retry::default() };
@@ -43,67 +9,106 @@ fn client(url: &str, env: &Environment) -> Client {
 
 #[test]
 fn passing_failures_are_tried_again() {
-    let (url, requests) = server(vec![
-        answer("503 Busy", "Retry-After: 0\r\n", ""),
-        "HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\ncut short".to_owned(),
-        String::new(),
-        answer("200 OK", "", "echo"),
+    let server = Server::sequence(vec![
+        Told::new("503 Busy", "Retry-After: 0\r\n", ""),
+        Told::reset_after("cut short"),
+        Told::raw("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\ncut short"),
+        Told::ok("echo"),
     ]);
-    assert_eq!(client(&url, &Environment::new()).get(&url).unwrap(), b"echo");
-    assert_eq!(requests.iter().count(), 4);
+    let url = server.url("/x.sh");
+    assert_eq!(client(&url, &Environment::new()).get(&url).unwrap().content, b"echo");
+    assert_eq!(server.requests().len(), 4);
 }
 
 #[test]
 fn the_last_failure_is_told_and_a_final_one_at_once() {
-    let (url, requests) = server(vec![answer("429 Slow", "Retry-After: 0\r\n", ""); 4]);
-    let error = client(&url, &Environment::new()).get(&url).unwrap_err();
-    assert!(matches!(error, FetchError::Status { status: 429 }));
-    assert_eq!(requests.iter().count(), 4);
-
-    let (url, requests) = server(vec![answer("404 Gone", "", "<html>")]);
-    let error = client(&url, &Environment::new()).get(&url).unwrap_err();
-    assert!(matches!(error, FetchError::Status { status: 404 }));
-    assert!(error.hint().is_some());
-    assert_eq!(requests.iter().count(), 1);
+    for (answer, status, requests) in
+        [(Told::new("429 Slow", "Retry-After: 0\r\n", ""), 429, 4), (Told::new("404 Gone", "", "<html>"), 404, 1)]
+    {
+        let server = Server::sequence(vec![answer]);
+        let url = server.url("/x.sh");
+        let error = client(&url, &Environment::new()).get(&url).unwrap_err();
+        assert!(matches!(error, FetchError::Status { status: told } if told == status));
+        assert_eq!((server.requests().len(), error.hint().is_some()), (requests, status == 404));
+    }
 }
 
 #[test]
-fn redirects_are_followed_and_endless_content_is_cut_off() {
-    let (target, _) = server(vec![answer("200 OK", "", "echo")]);
-    let (url, _) = server(vec![answer("302 Found", &format!("Location: {target}\r\n"), "")]);
-    assert_eq!(client(&url, &Environment::new()).get(&url).unwrap(), b"echo");
-
-    let body = "#".repeat(usize::try_from(LIMIT_BYTES).unwrap() + 2);
-    let (url, _) = server(vec![format!("HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n{body}")]);
+fn redirects_are_followed_and_told_of_and_endless_content_is_cut_off() {
+    let target = Server::sequence(vec![Told::ok("echo")]);
+    let to = target.url("/y.sh");
+    let server = Server::sequence(vec![Told::redirect(&to), Told::endless("#".repeat(1 << 16))]);
+    let url = server.url("/x.sh");
+    let answer = client(&url, &Environment::new()).get(&url).unwrap();
+    assert_eq!((answer.content.as_slice(), answer.addresses), (&b"echo"[..], vec![url.clone(), to]));
     assert!(matches!(client(&url, &Environment::new()).get(&url), Err(FetchError::TooLarge)));
 }
 
 #[test]
 fn a_post_sends_its_body_again_on_every_try() {
-    let (url, requests) = server(vec![answer("502 Bad", "Retry-After: 0\r\n", ""), answer("200 OK", "", "cert")]);
-    assert_eq!(client(&url, &Environment::new()).post(&url, "text/plain", "the request").unwrap(), b"cert");
-    let requests: Vec<_> = requests.iter().collect();
-    assert!(requests.iter().all(|request| request.starts_with("POST ") && request.ends_with("the request")));
+    let server = Server::sequence(vec![Told::new("502 Bad", "Retry-After: 0\r\n", ""), Told::ok("cert")]);
+    let url = server.url("/sign");
+    let answer = client(&url, &Environment::new()).post(&url, "text/plain", "the request").unwrap();
+    assert_eq!(answer.content, b"cert");
+    let requests = server.requests();
+    assert!(requests.iter().all(|request| request.method == "POST" && request.body == b"the request"));
     assert_eq!(requests.len(), 2);
 }
 
 #[test]
+fn all_tries_together_have_a_limit_and_a_try_that_could_not_begin_in_it_is_not_waited_for() {
+    // (the answer, the limit for all tries): each leaves time for one request only.
+    for (answer, total) in [
+        (Told::new("503 Busy", "Retry-After: 3600\r\n", ""), Duration::from_mins(1)),
+        (Told::silence(), Duration::from_millis(50)),
+        (Told::trickle(), Duration::from_millis(50)),
+    ] {
+        let server = Server::sequence(vec![answer]);
+        let url = server.url("/");
+        let retry = Retry { total_limit: Some(total), ..Retry::default() };
+        assert!(Client::new(&url, &Environment::new(), retry, Cancel::new()).get(&url).is_err());
+        // On a busy machine the server may not even have read it.
+        assert!(server.requests().len() <= 1);
+    }
+}
+
+#[test]
+fn no_message_quotes_an_address_that_cannot_be_fetched() {
+    for target in ["ftp://user:secret@host/x?token=secret", "http:///x?token=secret", "https://ho st/?secret"] {
+        let server = Server::sequence(vec![Told::redirect(target)]);
+        for url in [server.url("/"), target.to_owned()] {
+            let error = client(&url, &Environment::new()).get(&url).unwrap_err();
+            let told = crate::error::Error::Fetch { url: String::new(), source: error }.chain();
+            assert!(!told.contains("secret"), "{told}");
+        }
+        assert_eq!(server.requests().len(), 1, "{target}: it would be the same again");
+    }
+    let server = Server::sequence(vec![Told::raw("HTTP/1.1 200 OK\r\nsecret secret\r\n\r\n")]);
+    let url = server.url("/");
+    let error = client(&url, &Environment::new()).get(&url).unwrap_err();
+    assert_eq!(error.to_string(), "the server's answer is not valid HTTP");
+}
+
+#[test]
 fn a_proxy_of_the_environment_is_used_unless_the_host_is_excepted() {
-    let (proxy, requests) = server(vec![answer("403 Forbidden", "", "")]);
-    let proxy = proxy.trim_end_matches("/x.sh").to_owned();
+    let server = Server::sequence(vec![Told::status("403 Forbidden")]);
+    let proxy = server.url("");
     let env: Environment =
         [("http_proxy", proxy.as_str()), ("NO_PROXY", "127.0.0.1, other.invalid")].into_iter().collect();
     let url = "http://script.invalid/x.sh";
     let retry = Retry { tries: 1, ..Retry::default() };
     assert!(Client::new(url, &env, retry, Cancel::new()).get(url).is_err());
-    assert!(requests.recv().unwrap().starts_with("CONNECT script.invalid:80 "));
-    let (direct, _) = server(vec![answer("200 OK", "", "direct")]);
-    assert_eq!(client(&direct, &env).get(&direct).unwrap(), b"direct");
+    let asked = &server.requests()[0];
+    assert_eq!((asked.method.as_str(), asked.target.as_str()), ("CONNECT", "script.invalid:80"));
+    let server = Server::sequence(vec![Told::ok("direct")]);
+    let direct = server.url("/x.sh");
+    assert_eq!(client(&direct, &env).get(&direct).unwrap().content, b"direct");
 }
 
 #[test]
 fn a_stop_ends_the_pauses() {
-    let (url, _) = server(vec![answer("503 Busy", "Retry-After: 100\r\n", "")]);
+    let server = Server::sequence(vec![Told::new("503 Busy", "Retry-After: 100\r\n", "")]);
+    let url = server.url("/x.sh");
     let cancel = Cancel::new();
     cancel.fire(rustix::process::Signal::TERM);
     let client = Client::new(&url, &Environment::new(), Retry::default(), cancel);
@@ -129,5 +134,18 @@ fn retry_after_is_seconds_or_a_date() {
         ("-1", None),
     ] {
         assert_eq!(retry_after(value, now).map(|duration| duration.as_secs()), expected, "{value}");
+    }
+}
+
+#[test]
+fn user_and_password_travel_in_a_header_as_they_are() {
+    for (url, expected, login) in [
+        ("https://h:1/p@q?u@v", "https://h:1/p@q?u@v", None),
+        ("https://user:pass%21word@h:1/p?q#f", "https://h:1/p?q#f", Some("user:pass!word")),
+        ("http://token@h", "http://h", Some("token:")),
+        ("http://a%3Ab%:%4@h/", "http://h/", Some("a:b%:%4")),
+    ] {
+        let login = login.map(|login| format!("Basic {}", STANDARD.encode(login)));
+        assert_eq!(split_login(url), (expected.to_owned(), login), "{url}");
     }
 }
