@@ -111,7 +111,8 @@ mod tests {
         let tables = super::super::tables(std::path::Path::new("/proc")).unwrap();
         for socket in &sockets {
             let port = socket.local_addr().unwrap().port();
-            let inodes = |list: &[(u16, u64)]| list.iter().filter(|(p, _)| *p == port).map(|(_, i)| *i).collect::<Vec<_>>();
+            let inodes =
+                |list: &[(u16, u64)]| list.iter().filter(|(p, _)| *p == port).map(|(_, i)| *i).collect::<Vec<_>>();
             assert_eq!(inodes(&told).len(), 1);
             assert_eq!(inodes(&told), inodes(&tables));
         }

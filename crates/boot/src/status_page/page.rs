@@ -57,8 +57,11 @@ pub(super) fn render(view: &View) -> String {
     }
     stages(&mut html, view);
     output(&mut html, &view.output);
-    let next =
-        if view.supervisor_failed { "This page stays until the container restarts." } else { "This page turns into the Instance Portal by itself." };
+    let next = if view.supervisor_failed {
+        "This page stays until the container restarts."
+    } else {
+        "This page turns into the Instance Portal by itself."
+    };
     let _ = write!(
         html,
         "<p id=\"link\" class=\"dim\" role=\"status\">{next}</p>\n\
