@@ -81,18 +81,23 @@ impl StackLayer {
         }
     }
 
-    async fn index(&self, cache: &IndexCache) -> Result<LayerIndex, Error> {
+    pub(crate) async fn index(&self, cache: &IndexCache) -> Result<Arc<LayerIndex>, Error> {
+        if let LayerBlob::File(layer) = &self.blob {
+            let decoded = LayerIndex::decode(&layer.index[..]).map_err(|error| self.failed(error))?;
+            return Ok(Arc::new(decoded.0));
+        }
         let digest = manifest::digest_of(&self.descriptor, &self.reference())?;
         let (blob, cache) = (self.open().await?, cache.clone());
         let index = blocking(move || {
             if let Some(index) = cache.load(&digest) {
                 return Ok(index);
             }
-            let index = LayerIndex::read(blob)?;
+            let index = Arc::new(LayerIndex::read(blob)?);
             // A cache that cannot be written costs the next build time, nothing else.
             if let Err(error) = cache.store(&digest, &index) {
                 tracing::debug!(%digest, %error, "cannot keep a layer's index");
             }
+            cache.note(&digest, Arc::clone(&index));
             Ok(index)
         });
         index.await?.map_err(|error| self.failed(error))
@@ -108,7 +113,7 @@ impl Stack {
     /// What the layers amount to. The first call streams the headers of those that `cache` does not know.
     pub(crate) async fn tree(&mut self, cache: &IndexCache) -> Result<&mut Tree, Error> {
         if self.tree.is_none() {
-            let indexes: Vec<LayerIndex> = stream::iter(self.layers.iter().map(|layer| layer.index(cache)))
+            let indexes: Vec<Arc<LayerIndex>> = stream::iter(self.layers.iter().map(|layer| layer.index(cache)))
                 .buffered(PARALLEL_INDEXES)
                 .try_collect()
                 .await?;

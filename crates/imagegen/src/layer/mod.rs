@@ -8,6 +8,7 @@
 //!   the layer and entry that hold its content, so that chosen files can be [spooled](spool::Spool) later.
 
 mod blob;
+mod codec;
 mod compress;
 mod gzip;
 mod header;
@@ -24,6 +25,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 pub use blob::{LayerFile, LayerWriter};
+pub use codec::{IndexWriter, PATH_INDEX};
 pub use compress::Compression;
 pub use index::{IndexCache, LayerIndex};
 pub use read::{LayerError, TarReader, decompressed};

@@ -215,7 +215,7 @@ mod tests {
             kind: kind.clone(),
             metadata: Metadata::root_owned(0o700, 1),
         };
-        LayerIndex { entries: entries.iter().map(entry).collect() }
+        LayerIndex { entries: entries.iter().map(entry).collect(), ..LayerIndex::default() }
     }
 
     fn file(size: u64) -> Kind {
