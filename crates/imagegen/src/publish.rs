@@ -13,6 +13,8 @@ use crate::artifact;
 use crate::digest::Digest;
 use crate::manifest::{Manifest, is_image, is_index, malformed};
 use crate::platform::Platform;
+use crate::record::{ENVIRONMENT, PATH_INDEXES};
+use crate::registry::RegistryError;
 use crate::sink::{Content, ImageSink, Placed};
 use crate::source::{ImageSource, RawManifest};
 
@@ -152,6 +154,22 @@ async fn put(
     Ok(published)
 }
 
+/// Attaches records to what is there already: `publication` has artifacts and their blobs, and gives no name to anything.
+///
+/// # Errors
+/// The first failure.
+pub async fn attach_only(publication: &Publication<'_>, sink: &dyn ImageSink) -> Result<(), Error> {
+    let attached = async {
+        for blob in &publication.blobs {
+            place(blob, sink, &()).await?;
+        }
+        attach(&publication.referrers, sink).await
+    };
+    let attached = attached.await;
+    sink.settle().await;
+    attached
+}
+
 /// Attaches artifacts, those about one manifest together, before there is a name through which somebody could miss them.
 async fn attach(referrers: &[RawManifest], sink: &dyn ImageSink) -> Result<(), Error> {
     let reference = sink.reference();
@@ -166,9 +184,24 @@ async fn attach(referrers: &[RawManifest], sink: &dyn ImageSink) -> Result<(), E
         }
     }
     for (subject, group) in &groups {
-        sink.attach(subject, group).await?;
+        let attached = sink.attach(subject, group).await;
+        // A registry that takes no artifacts still takes the image, which is what was asked for; what others attached to it
+        // is part of it.
+        match attached {
+            Err(Error::Registry { source, .. })
+                if matches!(*source, RegistryError::Answer { .. }) && group.iter().all(is_record) =>
+            {
+                tracing::warn!(%reference, error = %source, "the registry takes no records");
+            }
+            other => other?,
+        }
     }
     Ok(())
+}
+
+/// Whether an artifact is a record of this program, which can be made again.
+fn is_record(artifact: &RawManifest) -> bool {
+    [PATH_INDEXES, ENVIRONMENT].iter().any(|own| artifact::parse(artifact, own, "record").is_ok())
 }
 
 async fn place(blob: &Blob<'_>, sink: &dyn ImageSink, progress: &dyn Progress) -> Result<(Placed, u64), Error> {

@@ -45,7 +45,7 @@ pub(crate) struct Stack {
 
 impl StackLayer {
     /// A layer that was just written.
-    pub(super) fn built(file: LayerFile) -> Self {
+    pub(crate) fn built(file: LayerFile) -> Self {
         Self {
             descriptor: manifest::descriptor(file.media_type, file.digest, file.size_bytes),
             diff_id: file.diff_id,
@@ -72,7 +72,7 @@ impl StackLayer {
     }
 
     /// The error that says which layer cannot be used.
-    pub(super) fn failed(&self, error: LayerError) -> Error {
+    pub(crate) fn failed(&self, error: LayerError) -> Error {
         match error {
             LayerError::Io(error) => Error::from_read(error, &self.reference()),
             source => {
@@ -136,8 +136,13 @@ impl Stack {
         Ok(())
     }
 
+    /// Puts a layer on top that was planned on the tree, which has it already.
+    pub(crate) fn push_planned(&mut self, layer: StackLayer) {
+        self.layers.push(layer);
+    }
+
     /// The tree, if somebody asked for it before.
-    pub(super) fn tree_if_known(&self) -> Option<&Tree> {
+    pub(crate) fn tree_if_known(&self) -> Option<&Tree> {
         self.tree.as_ref()
     }
 

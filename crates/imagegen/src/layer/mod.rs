@@ -31,6 +31,7 @@ pub use index::{IndexCache, LayerIndex};
 pub use read::{LayerError, TarReader, decompressed};
 pub use resolve::Resolved;
 pub use tree::{ContentRef, Node, NodeKind, Tree};
+pub(crate) use tree::{Whiteout, whiteout};
 pub use write::TarWriter;
 
 /// What an entry is.

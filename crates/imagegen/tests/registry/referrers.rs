@@ -247,3 +247,18 @@ async fn an_artifact_about_nothing_is_refused() {
     assert!(told(&error).contains("it refers to nothing"), "{}", told(&error));
     assert_eq!(registry.tag("app", "v2"), None);
 }
+
+#[tokio::test]
+async fn a_registry_that_takes_no_artifacts_still_takes_images_but_not_without_their_signatures() {
+    let registry = Registry::start();
+    registry.push("app", "v1", &ImageBuilder::new().build());
+    let (options, _) = options();
+    let reference = registry.reference("app:v1");
+    for (artifact_type, taken) in [(vast_imagegen::record::PATH_INDEXES, true), (NOTE, false)] {
+        let notes = attach(&reference, artifact_type, &["a"], &options).await.unwrap();
+        let target = Registry::start();
+        target.fault(Fault::new("PUT", &notes[0].to_string(), Kind::Status(400)));
+        let copied = copy(&reference, &target.reference("app:v1"), &options).await;
+        assert_eq!((copied.is_ok(), target.tag("app", "v1").is_some()), (taken, taken), "{artifact_type}");
+    }
+}
