@@ -169,7 +169,8 @@ impl Extending<'_> {
         let mut before = None;
         let overlay = if report.indexed.is_empty() || self.options.index {
             before = Some(stack.tree(&self.cache).await?.clone());
-            if !report.indexed.is_empty() {
+            // Known is not recorded: another platform may have the same layers, this machine may have read them before.
+            if self.options.index && !stack.layers.iter().all(|layer| recorded.has(layer)) {
                 attachment = Some(path_indexes(&image.raw, &stack.layers, &recorded, &self.cache).await?);
             }
             self.overlay_on(&mut stack).await?

@@ -107,7 +107,9 @@ fn without_path_indexes_what_may_lie_elsewhere_is_refused_and_with_index_it_lies
     assert_eq!(bench.layers_fetched_since(mark), [""; 0]);
 
     let extended = bench.extend("plain:v1", AWKWARD, true, "app:v1").unwrap();
-    assert!(extended.platforms.iter().all(|report| report.indexed.len() == 2));
+    // Both platforms have the same layers, which are read once.
+    let read: Vec<usize> = extended.platforms.iter().map(|report| report.indexed.len()).collect();
+    assert_eq!(read, [2, 0]);
     let listing = bench.listing("app:v1", PLATFORMS[0]);
     for (path, expected) in [
         ("/lib", "777 0:0 -> usr/lib"),
