@@ -44,8 +44,7 @@ pub(crate) fn touching(index: &LayerIndex, below: Option<&Tree>) -> Vec<PathBuf>
     for entry in &index.entries {
         let path = &entry.path;
         let touches = match whiteout(path) {
-            Some(Whiteout::Path(gone)) => below.is_none_or(|below| deletes(below, &gone)),
-            Some(Whiteout::Opaque(gone)) => below.is_none_or(|below| deletes(below, &gone)),
+            Some(Whiteout::Path(gone) | Whiteout::Opaque(gone)) => below.is_none_or(|below| deletes(below, &gone)),
             Some(Whiteout::Other) => false,
             None => match entry.kind {
                 Kind::Directory => is_new(path) && (may_read(path) != Need::No || is_environment(path)),

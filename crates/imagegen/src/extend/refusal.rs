@@ -30,13 +30,9 @@ pub(super) fn check<'a>(paths: impl Iterator<Item = (&'a Path, bool)>) -> Result
 /// Whether a path is at or below one of the places that are links in many images (`/bin`, `/sbin`, `/lib*`, `/var/run`,
 /// `/var/lock`), or directories with modes that must not change (`/tmp`, `/root`).
 fn may_lead_elsewhere(path: &Path) -> bool {
-    let mut parts = path.iter().map(|part| part.as_encoded_bytes());
-    match (parts.next(), parts.next()) {
-        (Some(b"bin" | b"sbin" | b"tmp" | b"root"), _) => true,
-        (Some(b"var"), Some(b"run" | b"lock")) => true,
-        (Some(first), _) => first.starts_with(b"lib"),
-        (None, _) => false,
-    }
+    const PLACES: [&str; 6] = ["bin", "sbin", "tmp", "root", "var/run", "var/lock"];
+    let is_library = path.iter().next().is_some_and(|first| first.as_encoded_bytes().starts_with(b"lib"));
+    is_library || PLACES.iter().any(|place| path.starts_with(place))
 }
 
 impl fmt::Display for Refusal {

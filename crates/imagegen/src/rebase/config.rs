@@ -80,7 +80,7 @@ pub(super) fn own_history(old: &Map<String, Value>, image: &Map<String, Value>, 
         .collect()
 }
 
-/// An instruction and its arguments, from a history line as `docker`, BuildKit, buildah and this program write them.
+/// An instruction and its arguments, from a history line as `docker`, `BuildKit`, buildah and this program write them.
 pub(super) fn instruction(line: &Value) -> Option<(&str, &str)> {
     let text = line["created_by"].as_str()?.trim_start();
     let text = match text.split_once("#(nop)") {

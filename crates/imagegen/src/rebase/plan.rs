@@ -63,7 +63,7 @@ pub enum Conflict {
         change: String,
     },
     /// Image and new base both changed a field of the configuration.
-    Configuration(FieldConflict),
+    Configuration(Box<FieldConflict>),
 }
 
 /// What follows for the environment of the rebased image.
@@ -145,7 +145,8 @@ impl fmt::Display for Conflict {
                 write!(f, "path: /{} {did}", path.display())
             }
             Self::Environment { change } => write!(f, "environment: {change}"),
-            Self::Configuration(FieldConflict { field, old, new, image }) => {
+            Self::Configuration(conflict) => {
+                let FieldConflict { field, old, new, image } = &**conflict;
                 write!(f, "configuration: {field} is {old} in the old base, {new} in the new one and {image} in the image")
             }
         }
@@ -191,7 +192,7 @@ pub(super) fn plan(facts: &Facts<'_>) -> Plan {
         }
     }
     let (config, fields) = config::merge(&facts.old.config, &facts.image.config, &facts.new.config, base);
-    conflicts.extend(fields.into_iter().map(Conflict::Configuration));
+    conflicts.extend(fields.into_iter().map(Box::new).map(Conflict::Configuration));
     Plan { conflicts, config, environment }
 }
 

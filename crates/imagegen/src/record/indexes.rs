@@ -143,7 +143,7 @@ async fn stored(layer: &StackLayer, recorded: &RecordedIndexes, cache: &IndexCac
         let index = layer.index(cache).await?;
         let diff_id = layer.diff_id;
         let encoded = blocking(move || Ok(index.encode(&diff_id))).await?;
-        encoded.map_err(|error| malformed("path index", &layer.descriptor.digest().to_string(), &error.to_string()))?
+        encoded.map_err(|error| malformed("path index", layer.descriptor.digest().as_ref(), &error.to_string()))?
     };
     let mut descriptor = describe(PATH_INDEX, &bytes);
     descriptor.set_annotations(Some(HashMap::from([(DIFF_ID.to_owned(), layer.diff_id.to_string())])));
