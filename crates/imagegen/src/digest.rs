@@ -23,6 +23,18 @@ impl Digest {
         Self(Sha256::digest(bytes).into())
     }
 
+    /// A digest that was stored as its 32 bytes.
+    #[must_use]
+    pub fn from_bytes(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+
+    /// The 32 bytes.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+
     /// The 64 hex digits, without the algorithm.
     #[must_use]
     pub fn hex(&self) -> String {

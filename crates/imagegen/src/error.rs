@@ -7,6 +7,7 @@ use crate::build::{BuildProblem, EngineError};
 use crate::definition::DefinitionError;
 use crate::digest::Digest;
 use crate::dockerfile::{Location, Problem};
+use crate::extend::Refusal;
 use crate::layer::LayerError;
 use crate::platform::Platform;
 use crate::reference::ParseReferenceError;
@@ -147,6 +148,32 @@ pub enum Error {
         #[source]
         source: LayerError,
     },
+    /// A folder cannot go on top of an image.
+    #[error("cannot put `{}` on the image: {problem}", overlay.display())]
+    Overlay {
+        /// The folder.
+        overlay: PathBuf,
+        /// Why.
+        #[source]
+        problem: Box<BuildProblem>,
+    },
+    /// An overlay needs more than is recorded with an image.
+    #[error("cannot extend `{reference}`")]
+    Extend {
+        /// The image.
+        reference: String,
+        /// What it needs.
+        #[source]
+        refusal: Box<Refusal>,
+    },
+    /// The base of an image is not known.
+    #[error("cannot tell on which base `{reference}` is: {reason}")]
+    NoBase {
+        /// The image.
+        reference: String,
+        /// Why not.
+        reason: String,
+    },
     /// The environment of an image could not be determined.
     #[error("cannot determine the image's environment")]
     Environment(#[from] vast_envhash::Error),
@@ -168,9 +195,11 @@ impl Error {
             Self::OtherDigest { .. } => Some("leave the digest out of the name that is written".to_owned()),
             Self::NotWritable { .. } => Some("write to a registry, oci: or oci-archive:".to_owned()),
             Self::Dockerfile { problem, .. } => problem.hint(),
-            Self::Instruction { problem, .. } => problem.hint(),
+            Self::Instruction { problem, .. } | Self::Overlay { problem, .. } => problem.hint(),
             Self::Definition { source, .. } => source.hint(),
             Self::Engine(error) => error.hint(),
+            Self::Extend { .. } => Some("with --index its layers are read once, and the path indexes kept with it".to_owned()),
+            Self::NoBase { .. } => Some("name the base with --from".to_owned()),
             _ => None,
         }
     }

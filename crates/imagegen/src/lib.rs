@@ -7,7 +7,8 @@
 //! OCI layout, an archive. [`publish`] is what lies between: blobs in parallel, then manifests, then the name.
 //!
 //! New images come from [`build`]: a Dockerfile, parsed by [`dockerfile`], is planned and carried out into [`layer`]s that
-//! are the same on every machine. What was built is published like what was read.
+//! are the same on every machine. What was built is published like what was read. Published images get another layer by
+//! [`extend`] and another base by [`rebase`], from what was [recorded](record) about them, without being pulled.
 //!
 //! ```
 //! use vast_imagegen::publish::{DEFAULT_PARALLEL, copy};
@@ -40,12 +41,16 @@ pub mod sink;
 pub mod source;
 
 pub mod archive;
+pub mod artifact;
 pub mod env_vars;
 pub mod environment;
+pub mod extend;
 pub mod inspect;
 pub mod layout;
 pub mod manifest;
 pub mod publish;
+pub mod rebase;
+pub mod record;
 pub mod reference;
 pub mod registry;
 pub mod transport;

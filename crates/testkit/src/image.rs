@@ -99,8 +99,14 @@ impl Layer {
 
     /// Adds a folder with the mode 0755.
     #[must_use]
-    pub fn folder(mut self, path: &str) -> Self {
-        let mut header = header(0, 0o755);
+    pub fn folder(self, path: &str) -> Self {
+        self.folder_of_mode(path, 0o755)
+    }
+
+    /// Adds a folder with this mode.
+    #[must_use]
+    pub fn folder_of_mode(mut self, path: &str, mode: u32) -> Self {
+        let mut header = header(0, mode);
         header.set_entry_type(tar::EntryType::Directory);
         self.builder.append_data(&mut header, path, &[][..]).unwrap();
         self
@@ -111,6 +117,15 @@ impl Layer {
     pub fn link(mut self, path: &str, target: &str) -> Self {
         let mut header = header(0, 0o777);
         header.set_entry_type(tar::EntryType::Symlink);
+        self.builder.append_link(&mut header, path, target).unwrap();
+        self
+    }
+
+    /// Adds another name of a file.
+    #[must_use]
+    pub fn hard_link(mut self, path: &str, target: &str) -> Self {
+        let mut header = header(0, 0o644);
+        header.set_entry_type(tar::EntryType::Link);
         self.builder.append_link(&mut header, path, target).unwrap();
         self
     }

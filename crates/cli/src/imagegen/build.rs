@@ -8,10 +8,9 @@ use serde_json::json;
 use vast_imagegen::Error;
 use vast_imagegen::build::runner::{Runner, System};
 use vast_imagegen::build::{
-    BASE_CONTEXT, Build, Built, DEFAULT_EPOCH, Engine, NamedContext, Options, Progress, base_context,
+    BASE_CONTEXT, Build, Built, Engine, NamedContext, Options, Progress, base_context,
 };
 use vast_imagegen::definition::Definition;
-use vast_imagegen::env_vars;
 use vast_imagegen::layer::Compression;
 use vast_imagegen::platform::Platform;
 use vast_imagegen::publish::publish;
@@ -19,7 +18,7 @@ use vast_imagegen::reference::Reference;
 use vast_imagegen::transport::open_sink;
 
 use super::transport::TransportArgs;
-use super::{progress, session};
+use super::{progress, session, stamp};
 use crate::report::Exit;
 
 /// The command line.
@@ -121,12 +120,7 @@ fn options(args: &Args, env: &BTreeMap<String, String>) -> Result<Options, Error
             context(value).map_err(|reason| request(format!("build context `{name}`: {reason}")))?,
         );
     }
-    let epoch = match env.get(env_vars::SOURCE_DATE_EPOCH).map(|text| text.trim()).filter(|text| !text.is_empty()) {
-        None => DEFAULT_EPOCH,
-        Some(text) => text.parse().ok().filter(|epoch| (0..=253_402_300_799).contains(epoch)).ok_or_else(|| {
-            request(format!("{} is `{text}`, which is no number of seconds since 1970", env_vars::SOURCE_DATE_EPOCH))
-        })?,
-    };
+    let epoch = stamp::epoch(env).map_err(request)?;
     let version = definition.as_ref().and_then(|definition| build_args.get(definition.ref_arg.as_ref()?)).cloned();
     Ok(Options {
         dockerfile: args.file.clone().unwrap_or_else(|| args.folder.join("Dockerfile")),
@@ -138,11 +132,11 @@ fn options(args: &Args, env: &BTreeMap<String, String>) -> Result<Options, Error
         engine: args.engine,
         compression: args.compression,
         epoch,
-        threads: std::thread::available_parallelism().map_or(1, usize::from),
-        cache: args.cache_dir.clone().or_else(|| default_cache(env)),
+        threads: stamp::threads(),
+        cache: args.cache_dir.clone().or_else(|| stamp::cache(env)),
         work: std::env::temp_dir(),
         version: args.image_version.clone().or(version),
-        revision: args.revision.clone().or_else(|| env.get(env_vars::GITHUB_SHA).cloned()),
+        revision: stamp::revision(args.revision.as_ref(), env),
         title: definition.map(|definition| definition.label),
     })
 }
@@ -164,12 +158,6 @@ fn context(value: &str) -> Result<NamedContext, String> {
     } else {
         Err(format!("`{value}` is not a directory"))
     }
-}
-
-fn default_cache(env: &BTreeMap<String, String>) -> Option<PathBuf> {
-    let named = |name: &str| env.get(name).filter(|value| Path::new(value).is_absolute()).map(PathBuf::from);
-    let caches = named(env_vars::XDG_CACHE_HOME).or_else(|| named(env_vars::HOME).map(|home| home.join(".cache")));
-    caches.map(|caches| caches.join("vast-imagegen"))
 }
 
 fn print_plan(args: &Args, build: &Build) {

@@ -3,9 +3,12 @@
 mod build;
 mod copy;
 mod environment;
+mod extend;
 mod inspect;
 mod progress;
+mod rebase;
 mod session;
+mod stamp;
 mod text;
 mod transport;
 mod verify;
@@ -35,8 +38,12 @@ enum Command {
     Copy(copy::Args),
     /// Print the inventory behind an image's environment hash as JSON, without pulling it.
     Environment(environment::Args),
+    /// Put a folder on top of a published image, for every platform of it, without pulling it.
+    Extend(Box<extend::Args>),
     /// Show an image's platforms, layers, history and configuration, without reading layers.
     Inspect(inspect::Args),
+    /// Put images on another version of their base, without rebuilding them; exit 1 where that cannot be proven to be right.
+    Rebase(Box<rebase::Args>),
     /// Check that an image is what it claims to be and what the guide asks for; exit 1 if not.
     Verify(verify::Args),
 }
@@ -52,7 +59,9 @@ pub fn run() -> ExitCode {
         Command::Build(args) => build::run(args),
         Command::Copy(args) => copy::run(args),
         Command::Environment(args) => environment::run(args),
+        Command::Extend(args) => extend::run(args),
         Command::Inspect(args) => inspect::run(args),
+        Command::Rebase(args) => rebase::run(args),
         Command::Verify(args) => verify::run(args),
     };
     done.unwrap_or_else(|error| fail(&error)).into()

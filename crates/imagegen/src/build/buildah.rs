@@ -20,6 +20,7 @@ use tokio::sync::OnceCell;
 use super::config::Config;
 use super::normalize::{self, Failed};
 use super::output::{BuiltImage, Records};
+use super::overlay::Stamp;
 use super::problem::BuildProblem;
 use super::runner::{EngineError, Invocation, Runner};
 use super::scope::Scope;
@@ -99,7 +100,7 @@ impl<'a> Buildah<'a> {
             state.config.without_shell(),
             state.layers.to_vec(),
             &Records::default(),
-            context.options,
+            &Stamp::of(context.options),
         )?;
         publish(&image.publication(), &LayoutSink::new(&layout)?, DEFAULT_PARALLEL, &()).await?;
         // buildah names what it pulls after the path, and its names have no capitals: it must be a relative one.

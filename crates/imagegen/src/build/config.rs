@@ -14,7 +14,7 @@ const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/s
 
 /// An image's configuration (OCI image spec, "Image Configuration").
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Config {
+pub(crate) struct Config {
     document: Map<String, Value>,
 }
 
@@ -34,7 +34,7 @@ impl Config {
     }
 
     /// A stored configuration.
-    pub(super) fn parse(bytes: &[u8]) -> Result<Self, serde_json::Error> {
+    pub(crate) fn parse(bytes: &[u8]) -> Result<Self, serde_json::Error> {
         let mut document: Map<String, Value> = serde_json::from_slice(bytes)?;
         // What Docker keeps of the container in which an image was made says nothing about the image.
         for transient in ["container", "container_config", "docker_version", "id", "parent", "throwaway"] {
@@ -46,6 +46,11 @@ impl Config {
             }
         }
         Ok(Self { document })
+    }
+
+    /// A configuration that was put together elsewhere.
+    pub(crate) fn from_document(document: Map<String, Value>) -> Self {
+        Self { document }
     }
 
     /// The bytes to store.
@@ -237,7 +242,7 @@ impl Config {
     }
 
     /// Adds a line to the history: what was done, and whether that made a layer. `created` is RFC 3339.
-    pub(super) fn add_history(&mut self, created: &str, created_by: &str, made_layer: bool) {
+    pub(crate) fn add_history(&mut self, created: &str, created_by: &str, made_layer: bool) {
         let mut line = json!({"created": created, "created_by": created_by});
         if !made_layer {
             line["empty_layer"] = true.into();

@@ -16,7 +16,7 @@
 
 mod archive;
 mod buildah;
-mod config;
+pub(crate) mod config;
 mod configure;
 mod contexts;
 mod copy;
@@ -28,11 +28,13 @@ mod layer_file;
 mod native;
 mod normalize;
 mod origin;
-mod output;
+pub(crate) mod output;
+pub(crate) mod overlay;
 mod owner;
 mod plan;
 mod problem;
 pub mod runner;
+mod records;
 mod scope;
 pub(crate) mod stack;
 
@@ -46,6 +48,7 @@ use async_trait::async_trait;
 
 pub use contexts::{BASE_CONTEXT, base_context};
 pub use output::{Built, BuiltImage};
+pub use overlay::Stamp;
 pub use problem::{BuildProblem, Obstacle};
 pub use runner::EngineError;
 

@@ -3,6 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
+use vast_envhash::Inventory;
+
 use super::buildah::{Buildah, State};
 use super::config::Config;
 use super::configure::{Own, configure};
@@ -11,6 +13,7 @@ use super::folder::Folder;
 use super::ignore::Ignore;
 use super::origin::{Content, ItemKind, TreeOrigin};
 use super::output::{Base, BuiltImage, Records};
+use super::overlay::Stamp;
 use super::owner::{Chmod, Chown};
 use super::plan::{Origins, at, copy_origin, obstacle};
 use super::problem::{BuildProblem, Obstacle};
@@ -21,6 +24,7 @@ use crate::Error;
 use crate::dockerfile::{Instruction, Located, Source, Transfer};
 use crate::layer::{ContentRef, NodeKind, Resolved, Tree};
 use crate::platform::Platform;
+use crate::record::RecordedIndexes;
 use crate::reference::Reference;
 
 /// A stage as far as it has been built.
@@ -33,6 +37,8 @@ struct Stage {
     base: Option<Base>,
     own: Own,
     scope: Scope,
+    /// What the recorded environment hash stands for, and how many layers there were then.
+    environment: Option<(Inventory, usize)>,
 }
 
 /// Builds one platform; `processes` carries out what this engine cannot.
@@ -43,7 +49,17 @@ pub(super) async fn build(context: &Context<'_>, processes: Option<&Buildah<'_>>
     }
     let target = native.stages.remove(&context.plan.target).ok_or(Error::Interrupted)?;
     let records = Records { base: target.base, own_labels: target.own.labels };
-    BuiltImage::assemble(target.platform, target.config, target.stack.layers, &records, context.options)
+    let inventory = target.environment.and_then(|(inventory, layers)| {
+        // What came later may have changed it.
+        let later = target.stack.layers.iter().skip(layers);
+        later.clone().all(StackLayer::leaves_environment).then_some(inventory)
+    });
+    let layers = target.stack.layers;
+    let stamp = Stamp::of(context.options);
+    let mut image = BuiltImage::assemble(target.platform, target.config, layers, &records, &stamp)?;
+    image.record_indexes(&RecordedIndexes::default(), &context.cache).await?;
+    image.record_environment(inventory.as_ref())?;
+    Ok(image)
 }
 
 struct Native<'a> {
@@ -67,6 +83,7 @@ impl Native<'_> {
                 base: None,
                 own: Own::default(),
                 scope: Scope::default(),
+                environment: None,
             },
             Origins::Stage(earlier) => {
                 let mut stage = self.stages.get(earlier).cloned().ok_or(Error::Interrupted)?;
@@ -152,6 +169,7 @@ impl Native<'_> {
             base: Some(base),
             own: Own::default(),
             scope: Scope::default(),
+            environment: None,
         })
     }
 
@@ -221,7 +239,9 @@ impl Native<'_> {
         let recorded = format!("{}\n", inventory.hash).into_bytes();
         plan.put_bytes(".env_hash", recorded, envhash::FILE, &self.copy_options())?;
         let (entries, _) = plan.finish();
-        self.push(stage, entries, None).await
+        self.push(stage, entries, None).await?;
+        stage.environment = Some((inventory, stage.stack.layers.len()));
+        Ok(())
     }
 
     async fn transfer(

@@ -7,12 +7,14 @@ use tempfile::TempDir;
 
 use super::Options;
 use super::config::Config;
+use super::overlay::Stamp;
 use super::stack::{LayerBlob, StackLayer};
 use crate::Error;
 use crate::digest::Digest;
 use crate::manifest::{self, OCI_CONFIG, OCI_INDEX, OCI_MANIFEST};
 use crate::platform::Platform;
 use crate::publish::{Blob, Publication};
+use crate::record::Attachment;
 use crate::reference::Reference;
 use crate::sink::Content;
 use crate::source::{Image, RawManifest};
@@ -27,7 +29,7 @@ const BASE_DIGEST: &str = "org.opencontainers.image.base.digest";
 
 /// The image that another one was built on.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Base {
+pub(crate) struct Base {
     /// Its name in a registry; other transports name a place on this machine, which says nothing elsewhere.
     name: Option<String>,
     /// The digest of its manifest for the platform.
@@ -35,7 +37,7 @@ pub(super) struct Base {
 }
 
 impl Base {
-    pub(super) fn of(reference: &Reference, image: &Image) -> Self {
+    pub(crate) fn of(reference: &Reference, image: &Image) -> Self {
         let name = if let Reference::Registry(registry) = reference { Some(registry.bare()) } else { None };
         Self { name, digest: image.raw.digest() }
     }
@@ -43,20 +45,25 @@ impl Base {
 
 /// What is recorded in an image about itself.
 #[derive(Debug, Default)]
-pub(super) struct Records {
+pub(crate) struct Records {
     pub base: Option<Base>,
     /// Labels that the Dockerfile sets; they stay as it says.
     pub own_labels: BTreeSet<String>,
 }
 
 impl Records {
+    /// Those of an image on `base` that no Dockerfile describes.
+    pub(crate) fn on(base: Base) -> Self {
+        Self { base: Some(base), own_labels: BTreeSet::new() }
+    }
+
     /// Every record with its value; those without are removed if they were inherited.
-    fn values(&self, options: &Options) -> [(&'static str, Option<String>); 6] {
+    fn values(&self, stamp: &Stamp) -> [(&'static str, Option<String>); 6] {
         [
-            (CREATED, Some(options.created())),
-            (REVISION, options.revision.clone()),
-            (VERSION, options.version.clone()),
-            (TITLE, options.title.clone()),
+            (CREATED, Some(stamp.created())),
+            (REVISION, stamp.revision.clone()),
+            (VERSION, stamp.version.clone()),
+            (TITLE, stamp.title.clone()),
             (BASE_NAME, self.base.as_ref().and_then(|base| base.name.clone())),
             (BASE_DIGEST, self.base.as_ref().map(|base| base.digest.to_string())),
         ]
@@ -66,8 +73,7 @@ impl Records {
 impl Options {
     /// The epoch as RFC 3339 text, which configurations and records hold.
     pub(super) fn created(&self) -> String {
-        let time = jiff::Timestamp::from_second(self.epoch).unwrap_or(jiff::Timestamp::UNIX_EPOCH);
-        time.to_string()
+        Stamp::of(self).created()
     }
 }
 
@@ -80,6 +86,8 @@ pub struct BuiltImage {
     /// Its configuration.
     pub config: Vec<u8>,
     layers: Vec<StackLayer>,
+    /// What is recorded about it.
+    attachments: Vec<Attachment>,
 }
 
 /// What was built. Its new layers are in temporary files that go when this value goes.
@@ -116,15 +124,15 @@ struct DescriptorDocument {
 
 impl BuiltImage {
     /// Puts the image together: records into labels and annotations, layers into configuration and manifest.
-    pub(super) fn assemble(
+    pub(crate) fn assemble(
         platform: Platform,
         mut config: Config,
         layers: Vec<StackLayer>,
         records: &Records,
-        options: &Options,
+        stamp: &Stamp,
     ) -> Result<Self, Error> {
         let mut annotations = BTreeMap::new();
-        for (key, value) in records.values(options) {
+        for (key, value) in records.values(stamp) {
             let own = config.label(key).filter(|_| records.own_labels.contains(key)).map(str::to_owned);
             match own.or(value) {
                 Some(value) => {
@@ -134,7 +142,7 @@ impl BuiltImage {
                 None => config.remove_label(key),
             }
         }
-        config.set_created(&options.created());
+        config.set_created(&stamp.created());
         config.set_diff_ids(&layers.iter().map(|layer| layer.diff_id).collect::<Vec<_>>());
         let config = config.to_bytes();
         let document = ManifestDocument {
@@ -145,7 +153,7 @@ impl BuiltImage {
             manifests: None,
             annotations,
         };
-        Ok(Self { platform, manifest: raw(OCI_MANIFEST, &document)?, config, layers })
+        Ok(Self { platform, manifest: raw(OCI_MANIFEST, &document)?, config, layers, attachments: Vec::new() })
     }
 
     /// This image alone as [`publish`](crate::publish::publish) takes it.
@@ -162,7 +170,24 @@ impl BuiltImage {
         let descriptor = manifest::describe(OCI_CONFIG, &self.config);
         publication.blobs.push(Blob { descriptor, content: Content::Bytes(&self.config) });
         publication.manifests.push(self.manifest.clone());
+        for attachment in &self.attachments {
+            attachment.add_to(&mut publication);
+        }
         publication
+    }
+
+    /// An image that is there already, as part of something that is published anew.
+    pub(crate) fn existing(platform: Platform, image: &Image, layers: Vec<StackLayer>) -> Self {
+        let (manifest, config) = (image.raw.clone(), image.raw_config.clone());
+        Self { platform, manifest, config, layers, attachments: Vec::new() }
+    }
+
+    pub(super) fn layers(&self) -> &[StackLayer] {
+        &self.layers
+    }
+
+    pub(super) fn attach(&mut self, attachment: Attachment) {
+        self.attachments.push(attachment);
     }
 
     /// The layers' digests, from the bottom up.
@@ -174,11 +199,16 @@ impl BuiltImage {
 
 impl Built {
     pub(super) fn new(images: Vec<BuiltImage>, work: TempDir) -> Result<Self, Error> {
+        Self::of(images, false, work)
+    }
+
+    /// All images together: under an index where there are several, or where there was one before.
+    pub(crate) fn of(images: Vec<BuiltImage>, indexed: bool, work: TempDir) -> Result<Self, Error> {
         let mut index = None;
-        if images.len() > 1 {
+        if indexed || images.len() > 1 {
             let entry = |image: &BuiltImage| DescriptorDocument {
                 platform: Some(image.platform.clone()),
-                ..describe(OCI_MANIFEST, &image.manifest.bytes)
+                ..describe(&image.manifest.media_type, &image.manifest.bytes)
             };
             let document = ManifestDocument {
                 schema_version: 2,
@@ -213,6 +243,7 @@ impl Built {
         for image in self.images.iter().map(BuiltImage::publication) {
             publication.blobs.extend(image.blobs);
             publication.manifests.extend(image.manifests);
+            publication.referrers.extend(image.referrers);
         }
         publication.manifests.extend(self.index.clone());
         publication

@@ -45,7 +45,7 @@ pub(crate) struct Stack {
 
 impl StackLayer {
     /// A layer that was just written.
-    pub(super) fn built(file: LayerFile) -> Self {
+    pub(crate) fn built(file: LayerFile) -> Self {
         Self {
             descriptor: manifest::descriptor(file.media_type, file.digest, file.size_bytes),
             diff_id: file.diff_id,
@@ -72,7 +72,7 @@ impl StackLayer {
     }
 
     /// The error that says which layer cannot be used.
-    pub(super) fn failed(&self, error: LayerError) -> Error {
+    pub(crate) fn failed(&self, error: LayerError) -> Error {
         match error {
             LayerError::Io(error) => Error::from_read(error, &self.reference()),
             source => {
@@ -81,18 +81,23 @@ impl StackLayer {
         }
     }
 
-    async fn index(&self, cache: &IndexCache) -> Result<LayerIndex, Error> {
+    pub(crate) async fn index(&self, cache: &IndexCache) -> Result<Arc<LayerIndex>, Error> {
+        if let LayerBlob::File(layer) = &self.blob {
+            let decoded = LayerIndex::decode(&layer.index[..]).map_err(|error| self.failed(error))?;
+            return Ok(Arc::new(decoded.0));
+        }
         let digest = manifest::digest_of(&self.descriptor, &self.reference())?;
         let (blob, cache) = (self.open().await?, cache.clone());
         let index = blocking(move || {
             if let Some(index) = cache.load(&digest) {
                 return Ok(index);
             }
-            let index = LayerIndex::read(blob)?;
+            let index = Arc::new(LayerIndex::read(blob)?);
             // A cache that cannot be written costs the next build time, nothing else.
             if let Err(error) = cache.store(&digest, &index) {
                 tracing::debug!(%digest, %error, "cannot keep a layer's index");
             }
+            cache.note(&digest, Arc::clone(&index));
             Ok(index)
         });
         index.await?.map_err(|error| self.failed(error))
@@ -108,7 +113,7 @@ impl Stack {
     /// What the layers amount to. The first call streams the headers of those that `cache` does not know.
     pub(crate) async fn tree(&mut self, cache: &IndexCache) -> Result<&mut Tree, Error> {
         if self.tree.is_none() {
-            let indexes: Vec<LayerIndex> = stream::iter(self.layers.iter().map(|layer| layer.index(cache)))
+            let indexes: Vec<Arc<LayerIndex>> = stream::iter(self.layers.iter().map(|layer| layer.index(cache)))
                 .buffered(PARALLEL_INDEXES)
                 .try_collect()
                 .await?;
@@ -131,8 +136,13 @@ impl Stack {
         Ok(())
     }
 
+    /// Puts a layer on top that was planned on the tree, which has it already.
+    pub(crate) fn push_planned(&mut self, layer: StackLayer) {
+        self.layers.push(layer);
+    }
+
     /// The tree, if somebody asked for it before.
-    pub(super) fn tree_if_known(&self) -> Option<&Tree> {
+    pub(crate) fn tree_if_known(&self) -> Option<&Tree> {
         self.tree.as_ref()
     }
 

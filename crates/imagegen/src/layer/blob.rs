@@ -7,7 +7,7 @@ use std::path::Path;
 use tempfile::{NamedTempFile, TempPath};
 
 use super::compress::Compressor;
-use super::{Compression, Entry, TarWriter};
+use super::{Compression, Entry, IndexWriter, Kind, TarWriter};
 use crate::digest::{Digest, Hashing};
 
 /// A finished layer. The file goes when this value goes.
@@ -23,6 +23,8 @@ pub struct LayerFile {
     pub size_bytes: u64,
     /// The digest of the uncompressed archive.
     pub diff_id: Digest,
+    /// Its path index, encoded.
+    pub index: Vec<u8>,
 }
 
 type Sink = Hashing<BufWriter<NamedTempFile>>;
@@ -31,6 +33,7 @@ type Sink = Hashing<BufWriter<NamedTempFile>>;
 pub struct LayerWriter {
     archive: TarWriter<Hashing<Compressor<Sink>>>,
     compression: Compression,
+    index: IndexWriter,
 }
 
 impl LayerWriter {
@@ -39,12 +42,15 @@ impl LayerWriter {
         let file = NamedTempFile::new_in(directory)?;
         let sink = Hashing::new(BufWriter::with_capacity(256 * 1024, file));
         let compressor = Compressor::new(sink, compression, threads)?;
-        Ok(Self { archive: TarWriter::new(Hashing::new(compressor)), compression })
+        Ok(Self { archive: TarWriter::new(Hashing::new(compressor)), compression, index: IndexWriter::new()? })
     }
 
     /// Adds an entry; see [`TarWriter::append`].
     pub fn append(&mut self, entry: &Entry, content: &mut dyn Read) -> io::Result<()> {
-        self.archive.append(entry, content)
+        let mut content = Hashing::new(content);
+        self.archive.append(entry, &mut content)?;
+        let digest = matches!(entry.kind, Kind::File { .. }).then(|| content.finish().1);
+        self.index.push(entry, digest.as_ref())
     }
 
     /// Ends the layer.
@@ -58,6 +64,7 @@ impl LayerWriter {
             media_type: self.compression.media_type(),
             digest,
             size_bytes,
+            index: self.index.finish(&diff_id)?,
             diff_id,
         })
     }
@@ -72,7 +79,7 @@ impl LayerFile {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Kind, Metadata, TarReader, decompressed};
+    use super::super::{LayerIndex, Metadata, TarReader, decompressed};
     use super::*;
 
     fn layer(directory: &Path, compression: Compression, threads: usize) -> LayerFile {
@@ -102,6 +109,8 @@ mod tests {
             let mut plain = Vec::new();
             decompressed(Box::new(one.open().unwrap())).unwrap().read_to_end(&mut plain).unwrap();
             assert_eq!(Digest::of(&plain), one.diff_id);
+            let (index, diff_id) = LayerIndex::decode(&one.index[..]).unwrap();
+            assert_eq!((index, diff_id), (LayerIndex::read_tar(&plain[..]).unwrap(), one.diff_id));
             let mut reader = TarReader::new(&plain[..]);
             assert_eq!(std::iter::from_fn(|| reader.next_entry().unwrap()).count(), 40);
             diff_ids.push(one.diff_id);

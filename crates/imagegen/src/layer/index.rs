@@ -1,20 +1,24 @@
 //! What a layer's headers say, kept by the layer's digest so that no layer is streamed twice.
 
+use std::collections::HashMap;
 use std::fs::File;
-use std::io::{self, BufRead as _, BufReader, BufWriter, Read, Write as _};
+use std::io::{self, Read, Write as _};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 
-use super::{Entry, LayerError, TarReader, decompressed};
-use crate::digest::Digest;
+use super::{Entry, Kind, LayerError, TarReader, decompressed};
+use crate::digest::{Digest, Hashing};
 
 /// Bounds the memory that a hostile layer can take; the largest images known have a tenth of it.
-const MAX_ENTRIES: usize = 2_000_000;
+pub(super) const MAX_ENTRIES: usize = 2_000_000;
 
 /// The entries of one layer in the order of its archive, whiteouts included. An entry's number is its position here.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct LayerIndex {
     /// The entries.
     pub entries: Vec<Entry>,
+    /// The digests of their contents, by number; only files have one.
+    pub contents: Vec<Option<Digest>>,
 }
 
 impl LayerIndex {
@@ -32,41 +36,63 @@ impl LayerIndex {
     /// [`LayerError`], for damage, hostile names and excess.
     pub fn read_tar(tar: impl Read) -> Result<Self, LayerError> {
         let mut reader = TarReader::new(tar);
-        let mut entries = Vec::new();
+        let mut index = Self::default();
         while let Some(entry) = reader.next_entry()? {
-            if entries.len() == MAX_ENTRIES {
+            if index.entries.len() == MAX_ENTRIES {
                 return Err(LayerError::TooMuch { limit: MAX_ENTRIES as u64, what: "entries" });
             }
-            entries.push(entry);
+            let content = match entry.kind {
+                Kind::File { .. } => {
+                    let mut content = Hashing::new(&mut reader);
+                    io::copy(&mut content, &mut io::sink())?;
+                    Some(content.finish().1)
+                }
+                _ => None,
+            };
+            index.entries.push(entry);
+            index.contents.push(content);
         }
         reader.drain()?;
-        Ok(Self { entries })
+        Ok(index)
+    }
+
+    /// The digest of the content of the entry with this number, if it is a file whose content was read.
+    #[must_use]
+    pub fn content(&self, number: usize) -> Option<Digest> {
+        self.contents.get(number).copied().flatten()
     }
 }
 
-/// Indexes by the digests of their layers, in a directory that may be deleted at any time.
+/// Indexes by the digests of their layers: those that are known in this process, and those in a directory, which may be
+/// deleted at any time.
 #[derive(Debug, Clone, Default)]
 pub struct IndexCache {
     directory: Option<PathBuf>,
+    known: Arc<Mutex<HashMap<Digest, Arc<LayerIndex>>>>,
 }
 
 impl IndexCache {
-    /// A cache in `cache_directory`, or one that keeps nothing.
+    /// A cache in `cache_directory`, or one that keeps nothing after the process.
     #[must_use]
     pub fn new(cache_directory: Option<&Path>) -> Self {
-        Self { directory: cache_directory.map(|directory| directory.join("layer-index-1")) }
+        Self { directory: cache_directory.map(|directory| directory.join("layer-index-2")), known: Arc::default() }
+    }
+
+    /// Notes an index for this process alone: one that was not read from the layer itself is nobody else's business.
+    pub fn note(&self, digest: &Digest, index: Arc<LayerIndex>) {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).insert(*digest, index);
     }
 
     /// The index of the layer `digest`, if it is known. A damaged file counts as none.
     #[must_use]
-    pub fn load(&self, digest: &Digest) -> Option<LayerIndex> {
+    pub fn load(&self, digest: &Digest) -> Option<Arc<LayerIndex>> {
+        if let Some(index) = self.known.lock().unwrap_or_else(PoisonError::into_inner).get(digest) {
+            return Some(Arc::clone(index));
+        }
         let file = File::open(self.file(digest)?).ok()?;
-        let decoder = BufReader::new(zstd::stream::read::Decoder::new(file).ok()?);
-        let mut lines = decoder.lines();
-        // The first line is the number of entries, so that a file cut short is not taken for a whole one.
-        let count: usize = lines.next()?.ok()?.parse().ok()?;
-        let entries = lines.map(|line| serde_json::from_str(&line.ok()?).ok()).collect::<Option<Vec<Entry>>>()?;
-        (entries.len() == count).then_some(LayerIndex { entries })
+        // The file is named by the layer's own digest, so which diff id it states does not matter.
+        let (index, _) = LayerIndex::decode(file).ok()?;
+        Some(Arc::new(index))
     }
 
     /// Keeps `index` for the layer `digest`.
@@ -76,20 +102,14 @@ impl IndexCache {
     pub fn store(&self, digest: &Digest, index: &LayerIndex) -> io::Result<()> {
         let (Some(directory), Some(path)) = (&self.directory, self.file(digest)) else { return Ok(()) };
         std::fs::create_dir_all(directory)?;
-        let file = tempfile::NamedTempFile::new_in(directory)?;
-        let mut encoder = zstd::stream::write::Encoder::new(BufWriter::new(file), 1)?;
-        writeln!(encoder, "{}", index.entries.len())?;
-        for entry in &index.entries {
-            serde_json::to_writer(&mut encoder, entry)?;
-            encoder.write_all(b"\n")?;
-        }
-        let file = encoder.finish()?.into_inner().map_err(io::IntoInnerError::into_error)?;
+        let mut file = tempfile::NamedTempFile::new_in(directory)?;
+        file.write_all(&index.encode(digest)?)?;
         file.persist(path).map_err(|error| error.error)?;
         Ok(())
     }
 
     fn file(&self, digest: &Digest) -> Option<PathBuf> {
-        self.directory.as_ref().map(|directory| directory.join(format!("{}.jsonl.zst", digest.hex())))
+        self.directory.as_ref().map(|directory| directory.join(format!("{}.index", digest.hex())))
     }
 }
 
@@ -99,7 +119,7 @@ mod tests {
     use std::ffi::OsStr;
     use std::os::unix::ffi::OsStrExt as _;
 
-    use super::super::{Kind, Metadata};
+    use super::super::Metadata;
     use super::*;
 
     fn index() -> LayerIndex {
@@ -111,6 +131,7 @@ mod tests {
                 Entry { path: path.clone(), kind: Kind::File { size: 7 }, metadata: metadata.clone() },
                 Entry { path: "é\n".into(), kind: Kind::Hardlink { target: path }, metadata },
             ],
+            contents: vec![Some(Digest::of(b"content")), None],
         }
     }
 
@@ -121,7 +142,7 @@ mod tests {
         let digest = Digest::of(b"layer");
         assert_eq!(cache.load(&digest), None);
         cache.store(&digest, &index()).unwrap();
-        assert_eq!(cache.load(&digest), Some(index()));
+        assert_eq!(cache.load(&digest).as_deref(), Some(&index()));
     }
 
     #[test]
@@ -132,7 +153,7 @@ mod tests {
         cache.store(&digest, &index()).unwrap();
         let path = cache.file(&digest).unwrap();
         let whole = std::fs::read(&path).unwrap();
-        for damaged in [&whole[..whole.len() / 2], &b""[..], b"noise", &zstd::encode_all(&b"3\n"[..], 1).unwrap()] {
+        for damaged in [&whole[..whole.len() / 2], &b""[..], b"noise"] {
             std::fs::write(&path, damaged).unwrap();
             assert_eq!(cache.load(&digest), None);
         }
@@ -143,5 +164,7 @@ mod tests {
         let cache = IndexCache::new(None);
         cache.store(&Digest::of(b""), &index()).unwrap();
         assert_eq!(cache.load(&Digest::of(b"")), None);
+        cache.note(&Digest::of(b""), Arc::new(index()));
+        assert_eq!(cache.load(&Digest::of(b"")).as_deref(), Some(&index()));
     }
 }

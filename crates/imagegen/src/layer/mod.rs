@@ -8,6 +8,7 @@
 //!   the layer and entry that hold its content, so that chosen files can be [spooled](spool::Spool) later.
 
 mod blob;
+mod codec;
 mod compress;
 mod gzip;
 mod header;
@@ -24,11 +25,13 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 pub use blob::{LayerFile, LayerWriter};
+pub use codec::{IndexWriter, PATH_INDEX};
 pub use compress::Compression;
 pub use index::{IndexCache, LayerIndex};
 pub use read::{LayerError, TarReader, decompressed};
 pub use resolve::Resolved;
 pub use tree::{ContentRef, Node, NodeKind, Tree};
+pub(crate) use tree::{Whiteout, whiteout};
 pub use write::TarWriter;
 
 /// What an entry is.

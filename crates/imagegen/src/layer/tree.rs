@@ -184,7 +184,7 @@ fn misplaced(path: &Path) -> LayerError {
     LayerError::Unsafe { path: path.to_owned(), why: "lies below something that is no directory" }
 }
 
-enum Whiteout {
+pub(crate) enum Whiteout {
     /// This path of the layers below is gone.
     Path(PathBuf),
     /// All that the layers below have in this directory is gone.
@@ -194,7 +194,7 @@ enum Whiteout {
 }
 
 /// What an entry's name deletes (OCI image spec, "Whiteouts").
-fn whiteout(path: &Path) -> Option<Whiteout> {
+pub(crate) fn whiteout(path: &Path) -> Option<Whiteout> {
     let name = path.file_name()?.as_bytes().strip_prefix(b".wh.")?;
     let parent = path.parent().unwrap_or(Path::new(""));
     Some(match name {
@@ -215,7 +215,7 @@ mod tests {
             kind: kind.clone(),
             metadata: Metadata::root_owned(0o700, 1),
         };
-        LayerIndex { entries: entries.iter().map(entry).collect() }
+        LayerIndex { entries: entries.iter().map(entry).collect(), ..LayerIndex::default() }
     }
 
     fn file(size: u64) -> Kind {

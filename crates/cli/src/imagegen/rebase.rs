@@ -1,0 +1,211 @@
+//! `vast-imagegen rebase`.
+
+use std::path::{Path, PathBuf};
+
+use serde_json::json;
+use vast_imagegen::Error;
+use vast_imagegen::build::Stamp;
+use vast_imagegen::layer::Compression;
+use vast_imagegen::publish::{attach_only, publish};
+use vast_imagegen::rebase::{Kind, Options, Rebased, Rebasing};
+use vast_imagegen::reference::Reference;
+use vast_imagegen::transport::{TransportOptions, open_sink};
+
+use super::transport::TransportArgs;
+use super::{progress, session, stamp};
+use crate::report::Exit;
+
+/// The command line.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// The image that is to get another base.
+    #[arg(required_unless_present = "all", conflicts_with = "all")]
+    image: Option<Reference>,
+    /// The new base.
+    #[arg(long, value_name = "NEWBASE")]
+    onto: Reference,
+    /// The old base. [default: what the image records]
+    #[arg(long, value_name = "OLDBASE")]
+    from: Option<Reference>,
+    /// Where the result goes: `docker://host/repo:tag` (or bare), `oci:DIR[:tag]` or `oci-archive:FILE`.
+    #[arg(long, value_name = "REF", required_unless_present_any = ["all", "check"], conflicts_with = "all")]
+    to: Option<Reference>,
+    /// Rebase every image that FILE lists, one a line: the image, and where its result goes if not to the same name.
+    #[arg(long, value_name = "FILE")]
+    all: Option<PathBuf>,
+    /// Conflicts that do not stand in the way: path, environment, configuration. The image's own side is kept.
+    #[arg(long, value_name = "KIND", value_delimiter = ',')]
+    allow: Vec<Kind>,
+    /// Print which images can take the new base, and why the others cannot; publish nothing.
+    #[arg(long, alias = "dry-run")]
+    check: bool,
+    /// How a new layer is compressed (only a changed environment hash makes one): gzip or zstd.
+    #[arg(long, default_value = "gzip")]
+    compression: Compression,
+    /// Where indexes of layers are kept. [default: `$XDG_CACHE_HOME/vast-imagegen`]
+    #[arg(long, value_name = "DIR")]
+    cache_dir: Option<PathBuf>,
+    #[command(flatten)]
+    transport: TransportArgs,
+    /// Print the table as JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+/// One image of the command, and what became of it.
+struct Row {
+    image: Reference,
+    target: Reference,
+    rebased: Result<Rebased, Error>,
+}
+
+/// Decides about every image, prints the table, and publishes those that can take the base.
+pub(super) fn run(args: &Args) -> Result<Exit, Error> {
+    let env = session::environment();
+    let request = |reason| Error::Request { folder: PathBuf::from("."), reason };
+    let wanted = wanted(args)?;
+    let options = Options {
+        onto: args.onto.clone(),
+        from: args.from.clone(),
+        allow: args.allow.iter().copied().collect(),
+        compression: args.compression,
+        stamp: Stamp { epoch: stamp::epoch(&env).map_err(request)?, ..Stamp::default() },
+        cache: args.cache_dir.clone().or_else(|| stamp::cache(&env)),
+        work: std::env::temp_dir(),
+    };
+    let transports = args.transport.options(&env);
+    session::block_on(async {
+        let rebasing = Rebasing::new(&options, &transports).await?;
+        let mut rows = Vec::new();
+        for (image, target) in wanted {
+            let rebased = rebasing.rebase(&image).await;
+            // With one image there is no table to put a failure into.
+            let rebased = if args.all.is_none() { Ok(rebased?) } else { rebased };
+            rows.push(Row { image, target, rebased });
+        }
+        if !args.json {
+            print(args, &rows);
+        }
+        if !args.check {
+            for row in &rows {
+                publish_row(args, row, &transports).await?;
+            }
+        }
+        if args.json {
+            let images: Vec<_> = rows.iter().map(as_json).collect();
+            println!("{}", json!({"onto": args.onto.to_string(), "images": images}));
+        }
+        keep(args, &rebasing, &transports).await;
+        Ok(if rows.iter().any(|row| row.rebased.is_err()) {
+            Exit::CouldNot
+        } else if rows.iter().all(Row::is_possible) {
+            Exit::Success
+        } else {
+            Exit::No
+        })
+    })
+}
+
+/// The images and where they go.
+fn wanted(args: &Args) -> Result<Vec<(Reference, Reference)>, Error> {
+    if let Some(image) = &args.image {
+        return Ok(vec![(image.clone(), args.to.clone().unwrap_or_else(|| image.clone()))]);
+    }
+    let path = args.all.clone().unwrap_or_default();
+    let text = std::fs::read_to_string(&path).map_err(|source| Error::File { action: "read", path: path.clone(), source })?;
+    parse_list(&text, &path)
+}
+
+/// `IMAGE [TARGET]` a line, with `#` comments.
+fn parse_list(text: &str, path: &Path) -> Result<Vec<(Reference, Reference)>, Error> {
+    let mut list = Vec::new();
+    for (number, line) in text.lines().enumerate() {
+        let line = line.split('#').next().unwrap_or_default();
+        let words: Vec<&str> = line.split_whitespace().collect();
+        match words.as_slice() {
+            [] => {}
+            [image] => list.push((image.parse()?, image.parse()?)),
+            [image, target] => list.push((image.parse()?, target.parse()?)),
+            _ => {
+                let reason = format!("line {} is not of the form IMAGE [TARGET]", number + 1);
+                return Err(Error::Request { folder: path.to_owned(), reason });
+            }
+        }
+    }
+    Ok(list)
+}
+
+/// Attaches what had to be read from layers to where it was read, and says so.
+async fn keep(args: &Args, rebasing: &Rebasing<'_>, transports: &TransportOptions) {
+    for found in rebasing.found().await {
+        eprintln!("{}: layers of {} had to be read for want of records", super::PROGRAM, found.reference);
+        let Ok(reference @ Reference::Registry(_)) = found.reference.parse::<Reference>() else { continue };
+        if args.check {
+            continue;
+        }
+        let attached = async { attach_only(&found.publication(), &*open_sink(&reference, transports).await?).await };
+        match attached.await {
+            Ok(()) => eprintln!("{}: the records are attached to it now", super::PROGRAM),
+            Err(error) => eprintln!("{}: warning: the records cannot be attached to it: {error}", super::PROGRAM),
+        }
+    }
+}
+
+impl Row {
+    fn is_possible(&self) -> bool {
+        self.rebased.as_ref().is_ok_and(|rebased| rebased.outcomes.iter().all(|outcome| outcome.possible))
+    }
+}
+
+async fn publish_row(args: &Args, row: &Row, transports: &TransportOptions) -> Result<(), Error> {
+    let Ok(Rebased { built: Some(built), .. }) = &row.rebased else { return Ok(()) };
+    let sink = open_sink(&row.target, transports).await?;
+    publish(&built.publication(), &*sink, args.transport.parallel(), &*progress::progress()).await?;
+    if !args.json {
+        println!("{}", row.target.pinned(built.digest()));
+    }
+    Ok(())
+}
+
+/// The table: which images can take the new base, and why the others cannot.
+fn print(args: &Args, rows: &[Row]) {
+    let width = rows.iter().map(|row| row.image.to_string().len()).max().unwrap_or_default();
+    for row in rows {
+        let image = row.image.to_string();
+        match &row.rebased {
+            Err(error) => println!("{image:width$}  {:12}  failed   {error}", "-"),
+            Ok(rebased) => {
+                for outcome in &rebased.outcomes {
+                    let verdict = match (outcome.current, outcome.possible) {
+                        (true, _) => "current",
+                        (false, true) => "possible",
+                        (false, false) => "refused",
+                    };
+                    println!("{image:width$}  {:12}  {verdict}", outcome.platform.to_string());
+                    for conflict in &outcome.conflicts {
+                        let allowed = if args.allow.contains(&conflict.kind()) { " (allowed)" } else { "" };
+                        println!("    {conflict}{allowed}");
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn as_json(row: &Row) -> serde_json::Value {
+    match &row.rebased {
+        Err(error) => json!({"image": row.image.to_string(), "error": error.to_string()}),
+        Ok(rebased) => json!({
+            "image": row.image.to_string(),
+            "target": row.target.to_string(),
+            "possible": row.is_possible(),
+            "digest": rebased.built.as_ref().map(vast_imagegen::build::Built::digest),
+            "platforms": rebased.outcomes.iter().map(|outcome| json!({
+                "platform": outcome.platform.to_string(),
+                "current": outcome.current,
+                "possible": outcome.possible,
+                "conflicts": outcome.conflicts,
+            })).collect::<Vec<_>>(),
+        }),
+    }
+}

@@ -1,0 +1,136 @@
+//! Facts from registries: manifests, configurations and records; layers only where a record is missing.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use oci_spec::image::Descriptor;
+use serde_json::{Map, Value};
+use tokio::sync::Mutex;
+use vast_envhash::Inventory;
+
+use super::facts::Side;
+use super::plan::Indexes;
+use crate::Error;
+use crate::build::envhash;
+use crate::build::stack::{LayerBlob, Stack, StackLayer, layers_of};
+use crate::digest::Digest;
+use crate::layer::{IndexCache, Tree};
+use crate::manifest::{malformed, platform_of};
+use crate::platform::Platform;
+use crate::record::{Attachment, RecordedIndexes, environment, path_indexes, recorded_environment};
+use crate::source::{Image, ImageSource};
+
+/// What is known of one platform of one image.
+pub(super) struct Gathered {
+    pub(super) source: Arc<dyn ImageSource>,
+    pub(super) image: Image,
+    pub(super) layers: Vec<StackLayer>,
+    pub(super) recorded: RecordedIndexes,
+    pub(super) side: Side,
+}
+
+/// What is read once for all images of a command.
+pub(super) struct Gatherer {
+    pub(super) cache: IndexCache,
+    pub(super) work: std::path::PathBuf,
+    environments: Mutex<HashMap<Digest, Option<Inventory>>>,
+    /// What was found out by reading layers, to be attached to the images that were read.
+    pub(super) read: Mutex<Vec<Read>>,
+}
+
+/// Records that were missing.
+pub(super) struct Read {
+    pub(super) reference: String,
+    pub(super) attachment: Attachment,
+    pub(super) source: Arc<dyn ImageSource>,
+}
+
+impl Gatherer {
+    pub(super) fn new(cache: IndexCache, work: std::path::PathBuf) -> Self {
+        Self { cache, work, environments: Mutex::default(), read: Mutex::default() }
+    }
+
+    /// All about one image. Layers without a path index are streamed for their headers; then the indexes are to be attached.
+    pub(super) async fn image(&self, source: &Arc<dyn ImageSource>, image: Image) -> Result<Gathered, Error> {
+        let reference = source.reference();
+        let layers = layers_of(&image, &LayerBlob::Source(Arc::clone(source)), &reference)?;
+        let mut recorded = RecordedIndexes::of(source, &image).await?;
+        recorded.load(&layers, &self.cache).await?;
+        let mut missing = false;
+        let mut indexes: Indexes = Vec::new();
+        let mut tree = Tree::default();
+        for (number, layer) in layers.iter().enumerate() {
+            missing |= !recorded.has(layer);
+            let index = layer.index(&self.cache).await?;
+            tree.apply(number, &index).map_err(|error| layer.failed(error))?;
+            indexes.push(index);
+        }
+        if missing {
+            let attachment = path_indexes(&image.raw, &layers, &recorded, &self.cache).await?;
+            let read = Read { reference: reference.clone(), attachment, source: Arc::clone(source) };
+            self.read.lock().await.push(read);
+        }
+        let side = Side { config: config_of(&image, &reference)?, diff_ids: diff_ids(&layers), indexes, tree };
+        Ok(Gathered { source: Arc::clone(source), image, layers, recorded, side })
+    }
+
+    /// The environment of an image: as recorded, or from its layers.
+    pub(super) async fn environment(
+        &self,
+        source: &Arc<dyn ImageSource>,
+        image: &Image,
+        layers: &[StackLayer],
+    ) -> Result<Option<Inventory>, Error> {
+        let digest = image.raw.digest();
+        let mut known = self.environments.lock().await;
+        if let Some(known) = known.get(&digest) {
+            return Ok(known.clone());
+        }
+        let mut found = recorded_environment(&**source, image).await?;
+        if found.is_none() {
+            let platform = platform_of(&image.config);
+            let mut stack = Stack::new(layers.to_vec());
+            let inventory = envhash::inventory(&mut stack, &self.cache, &platform, &self.work).await?;
+            let attachment = environment(&image.raw, &inventory)?;
+            let read = Read { reference: source.reference(), attachment, source: Arc::clone(source) };
+            self.read.lock().await.push(read);
+            found = Some(inventory);
+        }
+        known.insert(digest, found.clone());
+        Ok(found)
+    }
+}
+
+impl Side {
+    /// The old base of `image`, whose first layers it has: what they amount to is known from the image.
+    pub(super) fn base_of(image: &Self, config: Map<String, Value>, diff_ids: Vec<Digest>) -> Result<Self, Error> {
+        let mut tree = Tree::default();
+        let indexes: Indexes = image.indexes.iter().take(diff_ids.len()).cloned().collect();
+        for (number, index) in indexes.iter().enumerate() {
+            // It was applied before, as part of the image.
+            tree.apply(number, index).map_err(|error| malformed("layer", "the old base", &error.to_string()))?;
+        }
+        Ok(Self { config, diff_ids, indexes, tree })
+    }
+}
+
+pub(super) fn config_of(image: &Image, reference: &str) -> Result<Map<String, Value>, Error> {
+    serde_json::from_slice(&image.raw_config).map_err(|error| Error::Malformed {
+        what: "configuration",
+        reference: reference.to_owned(),
+        source: Box::new(error),
+    })
+}
+
+pub(super) fn diff_ids(layers: &[StackLayer]) -> Vec<Digest> {
+    layers.iter().map(|layer| layer.diff_id).collect()
+}
+
+/// The platform of an index entry, or of the only image.
+pub(super) fn of_platform<'a>(
+    images: &'a [crate::manifest::PlatformImage],
+    platform: &Platform,
+) -> Option<&'a Descriptor> {
+    let exact = images.iter().find(|image| image.platform == *platform);
+    exact.or_else(|| images.iter().find(|image| image.platform.satisfies(platform))).map(|image| &image.descriptor)
+}

@@ -1,0 +1,338 @@
+//! `rebase`: an image on another version of its base, without rebuilding anything.
+//!
+//! The base's layers are replaced; the image's own stay what they are, byte for byte. That is only right where a rebuild
+//! would give the same layers, so it is refused unless the records prove it ([`Conflict`]): the old base's layers are the
+//! image's first; no path that the own layers write or delete changed between the bases, time stamps aside; what they were
+//! built against of the environment is the same; and what both image and new base say in the configuration can be told
+//! apart. Facts are gathered from manifests, configurations and path indexes, decided on without any input but those
+//! (`plan`), and carried out as one publication.
+
+mod config;
+mod facts;
+mod gather;
+mod paths;
+mod plan;
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use tempfile::TempDir;
+use vast_envhash::Inventory;
+
+use crate::Error;
+use crate::build::config::Config;
+use crate::build::output::{Base, BuiltImage, Records};
+use crate::build::overlay::{Overlay, Stamp, Writing};
+use crate::build::stack::{Stack, StackLayer};
+use crate::build::{Built, envhash};
+use crate::layer::{Compression, IndexCache};
+use crate::manifest::{PlatformImage, blocking, images, is_index, load};
+use crate::platform::Platform;
+use crate::publish::Publication;
+use crate::record::{RecordedIndexes, recorded_environment};
+use crate::reference::{Reference, RegistryReference};
+use crate::source::{Image, ImageSource, RawManifest};
+use crate::transport::{TransportOptions, open_source};
+
+pub use config::FieldConflict;
+use facts::{Facts, Side};
+use gather::{Gathered, Gatherer, config_of, of_platform};
+pub use paths::Change;
+pub use plan::{Conflict, Kind};
+use plan::{Environment, Plan};
+
+const BASE_NAME: &str = "org.opencontainers.image.base.name";
+const BASE_DIGEST: &str = "org.opencontainers.image.base.digest";
+
+/// How images are rebased.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// The new base.
+    pub onto: Reference,
+    /// The old base, where the images do not say it.
+    pub from: Option<Reference>,
+    /// Conflicts of these kinds do not stand in the way.
+    pub allow: BTreeSet<Kind>,
+    /// How new layers are compressed; only a renewed environment hash makes one.
+    pub compression: Compression,
+    /// What the images say about themselves.
+    pub stamp: Stamp,
+    /// Where indexes of layers are kept between commands.
+    pub cache: Option<PathBuf>,
+    /// Where temporary files go.
+    pub work: PathBuf,
+}
+
+/// Rebases images onto one base, which is read once.
+pub struct Rebasing<'a> {
+    options: &'a Options,
+    transports: &'a TransportOptions,
+    gatherer: Gatherer,
+    onto: Arc<dyn ImageSource>,
+    onto_images: Vec<PlatformImage>,
+    bases: tokio::sync::Mutex<std::collections::BTreeMap<String, Arc<Gathered>>>,
+    work: TempDir,
+}
+
+/// What became of one platform.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Outcome {
+    /// The platform.
+    pub platform: Platform,
+    /// The image has this base already.
+    pub current: bool,
+    /// What stands in the way, in the order of the kinds and paths; what was allowed is among it.
+    pub conflicts: Vec<Conflict>,
+    /// Whether all of that was allowed.
+    pub possible: bool,
+}
+
+/// One image, rebased as far as it can be.
+pub struct Rebased {
+    /// What became of each platform.
+    pub outcomes: Vec<Outcome>,
+    /// The image, where every platform of it can take the base and some do not have it yet.
+    pub built: Option<Built>,
+}
+
+/// Records that were missing and were found out by reading layers.
+pub struct Found {
+    /// The image that they are about.
+    pub reference: String,
+    attachment: crate::record::Attachment,
+    source: Arc<dyn ImageSource>,
+}
+
+impl Found {
+    /// What is to be attached to that image.
+    #[must_use]
+    pub fn publication(&self) -> Publication<'_> {
+        let mut publication = Publication::default();
+        self.attachment.add_to(&mut publication);
+        publication
+    }
+
+    /// Where it was read from.
+    #[must_use]
+    pub fn source(&self) -> &dyn ImageSource {
+        &*self.source
+    }
+}
+
+impl<'a> Rebasing<'a> {
+    /// Asks for the new base.
+    ///
+    /// # Errors
+    /// What reading it meets.
+    pub async fn new(options: &'a Options, transports: &'a TransportOptions) -> Result<Self, Error> {
+        let failed = |source| Error::File { action: "create a folder in", path: options.work.clone(), source };
+        let work = tempfile::Builder::new().prefix("imagegen-").tempdir_in(&options.work).map_err(failed)?;
+        let onto: Arc<dyn ImageSource> = open_source(&options.onto, transports).await?.into();
+        let onto_images = images(&*onto).await?;
+        let gatherer = Gatherer::new(IndexCache::new(options.cache.as_deref()), work.path().to_owned());
+        let bases = tokio::sync::Mutex::default();
+        Ok(Self { options, transports, gatherer, onto, onto_images, bases, work })
+    }
+
+    /// What had to be read from layers so far, and should be attached to where it was read.
+    pub async fn found(&self) -> Vec<Found> {
+        let read = std::mem::take(&mut *self.gatherer.read.lock().await);
+        read.into_iter()
+            .map(|read| Found { reference: read.reference, attachment: read.attachment, source: read.source })
+            .collect()
+    }
+
+    /// Decides about the image that `reference` names, and puts it together where it can take the base.
+    ///
+    /// # Errors
+    /// What reading meets; that an image cannot take the base is no error.
+    pub async fn rebase(&self, reference: &Reference) -> Result<Rebased, Error> {
+        let source: Arc<dyn ImageSource> = open_source(reference, self.transports).await?.into();
+        let top = source.top().await?;
+        let indexed = is_index(&top.media_type);
+        let (mut outcomes, mut built) = (Vec::new(), Vec::new());
+        for PlatformImage { platform, descriptor } in images(&*source).await? {
+            let raw = if indexed { source.manifest(&descriptor).await? } else { top.clone() };
+            let (outcome, image) = self.platform(&source, reference, &platform, raw).await?;
+            outcomes.push(outcome);
+            built.extend(image);
+        }
+        let possible = outcomes.iter().all(|outcome| outcome.possible);
+        let anything = outcomes.iter().any(|outcome| !outcome.current);
+        let work = tempfile::tempdir_in(self.work.path()).map_err(|source| Error::File {
+            action: "create a folder in",
+            path: self.work.path().to_owned(),
+            source,
+        })?;
+        let built = (possible && anything).then(|| Built::of(built, indexed, work)).transpose()?;
+        Ok(Rebased { outcomes, built })
+    }
+
+    async fn platform(
+        &self,
+        source: &Arc<dyn ImageSource>,
+        reference: &Reference,
+        platform: &Platform,
+        raw: RawManifest,
+    ) -> Result<(Outcome, Option<BuiltImage>), Error> {
+        let outcome = |conflicts: Vec<Conflict>, current| {
+            let possible = conflicts.iter().all(|conflict| self.options.allow.contains(&conflict.kind()));
+            Outcome { platform: platform.clone(), current, conflicts, possible }
+        };
+        let image = load(&**source, raw).await?;
+        let Some(descriptor) = of_platform(&self.onto_images, platform) else {
+            let existing = self.onto_images.iter().map(|image| image.platform.clone()).collect();
+            return Ok((outcome(vec![Conflict::Platform { existing }], false), None));
+        };
+        let new = self.new_base(descriptor).await?;
+        let gathered = self.gatherer.image(source, image).await?;
+        let (old_source, old_image) = self.old_base(reference, &gathered.image, platform).await?;
+        let old_layers = gather::diff_ids(&layers_of_base(&old_image, &old_source)?);
+        let old = Side::base_of(&gathered.side, config_of(&old_image, &old_source.reference())?, old_layers)?;
+        let mut facts =
+            Facts { old: &old, image: &gathered.side, new: &new.side, environments: None };
+        if let Some(conflict) = plan::not_a_base(&facts) {
+            return Ok((outcome(vec![conflict], false), None));
+        }
+        if old_image.raw.digest() == new.image.raw.digest() {
+            let kept = self.kept(&gathered, platform).await?;
+            return Ok((outcome(Vec::new(), true), Some(kept)));
+        }
+        let mut environments = None;
+        if plan::needs_environments(&facts) {
+            let base = layers_of_base(&old_image, &old_source)?;
+            let before = self.gatherer.environment(&old_source, &old_image, &base).await?;
+            let after = self.gatherer.environment(&new.source, &new.image, &new.layers).await?;
+            environments = before.zip(after);
+        }
+        facts.environments = environments.as_ref().map(|(before, after)| (before, after));
+        let planned = plan::plan(&facts);
+        let decided = outcome(planned.conflicts.clone(), false);
+        if !decided.possible {
+            return Ok((decided, None));
+        }
+        let after = environments.map(|(_, after)| after);
+        let image = self.put_together(platform, &gathered, &new, old.diff_ids.len(), planned, after).await?;
+        Ok((decided, Some(image)))
+    }
+
+    async fn new_base(&self, descriptor: &oci_spec::image::Descriptor) -> Result<Arc<Gathered>, Error> {
+        let key = descriptor.digest().to_string();
+        let mut bases = self.bases.lock().await;
+        if let Some(known) = bases.get(&key) {
+            return Ok(Arc::clone(known));
+        }
+        let top = self.onto.top().await?;
+        let raw = if is_index(&top.media_type) { self.onto.manifest(descriptor).await? } else { top };
+        let image = load(&*self.onto, raw).await?;
+        let gathered = Arc::new(self.gatherer.image(&self.onto, image).await?);
+        bases.insert(key, Arc::clone(&gathered));
+        Ok(gathered)
+    }
+
+    /// The base that an image has, as it says itself or as it was given.
+    async fn old_base(
+        &self,
+        reference: &Reference,
+        image: &Image,
+        platform: &Platform,
+    ) -> Result<(Arc<dyn ImageSource>, Image), Error> {
+        if let Some(from) = &self.options.from {
+            let source: Arc<dyn ImageSource> = open_source(from, self.transports).await?.into();
+            let base = source.image(platform).await?;
+            return Ok((source, base));
+        }
+        let labels = image.config.config().as_ref().and_then(|config| config.labels().clone()).unwrap_or_default();
+        let unknown = |reason: &str| Error::NoBase { reference: reference.to_string(), reason: reason.to_owned() };
+        let digest = labels.get(BASE_DIGEST).ok_or_else(|| unknown("it does not say on which base it was built"))?;
+        let digest = digest.parse().map_err(|_| unknown("what it says about its base is no digest"))?;
+        // A digest is the same image wherever it is found. Most bases stay in one repository, which answers; the one that the
+        // image names may be another registry's, or gone.
+        let named = labels.get(BASE_NAME).and_then(|name| name.parse::<RegistryReference>().ok());
+        let named = named.map(|name| Reference::Registry(name.pinned(digest)));
+        let mut places = [self.options.onto.pinned(digest)].into_iter().chain(named);
+        let mut last = unknown("its base is nowhere to be found");
+        let found = loop {
+            let Some(place) = places.next() else { return Err(last) };
+            let source: Arc<dyn ImageSource> = match open_source(&place, self.transports).await {
+                Ok(source) => source.into(),
+                Err(error) => {
+                    last = error;
+                    continue;
+                }
+            };
+            match source.image(platform).await {
+                Ok(base) => break (source, base),
+                Err(error) => last = error,
+            }
+        };
+        Ok(found)
+    }
+
+    /// The image that has its base already, as one of several that are published together.
+    async fn kept(&self, gathered: &Gathered, platform: &Platform) -> Result<BuiltImage, Error> {
+        let mut kept = BuiltImage::existing(platform.clone(), &gathered.image, gathered.layers.clone());
+        kept.record_indexes(&gathered.recorded, &self.gatherer.cache).await?;
+        kept.record_environment(recorded_environment(&*gathered.source, &gathered.image).await?.as_ref())?;
+        Ok(kept)
+    }
+
+    async fn put_together(
+        &self,
+        platform: &Platform,
+        image: &Gathered,
+        new: &Gathered,
+        base_layers: usize,
+        plan: Plan,
+        new_environment: Option<Inventory>,
+    ) -> Result<BuiltImage, Error> {
+        let mut layers: Vec<StackLayer> = new.layers.clone();
+        layers.extend(image.layers.iter().skip(base_layers).cloned());
+        let mut config = Config::from_document(plan.config);
+        let mut stack = Stack::new(layers);
+        let recorded = recorded_environment(&*image.source, &image.image).await?;
+        let (inventory, record) = match plan.environment {
+            Environment::Kept => (recorded, false),
+            Environment::NewBase { record } => (new_environment, record),
+            Environment::Unknown => {
+                let taken = envhash::inventory(&mut stack, &self.gatherer.cache, platform, self.work.path()).await?;
+                (Some(taken), true)
+            }
+        };
+        if let Some(inventory) = inventory.as_ref().filter(|_| record) {
+            self.renew_hash(&mut stack, &mut config, inventory).await?;
+        }
+        let records = Records::on(Base::of(&self.options.onto, &new.image));
+        let stamp = config.stamp_over(&self.options.stamp);
+        let mut rebased = BuiltImage::assemble(platform.clone(), config, stack.layers, &records, &stamp)?;
+        let mut indexes = RecordedIndexes::default();
+        indexes.extend(new.recorded.clone());
+        indexes.extend(image.recorded.clone());
+        rebased.record_indexes(&indexes, &self.gatherer.cache).await?;
+        rebased.record_environment(inventory.as_ref())?;
+        Ok(rebased)
+    }
+
+    /// The one layer that a rebase may make: the environment is another one, and the image records its hash.
+    async fn renew_hash(&self, stack: &mut Stack, config: &mut Config, inventory: &Inventory) -> Result<(), Error> {
+        let number = stack.layers.len();
+        let tree = stack.tree(&self.gatherer.cache).await?;
+        let failed = |problem| Error::Overlay { overlay: envhash::FILE.into(), problem: Box::new(problem) };
+        let epoch = self.options.stamp.epoch;
+        let planned =
+            Overlay::environment_hash(tree, number, &inventory.hash.to_string(), epoch).map_err(failed)?;
+        let how =
+            Writing { work: self.work.path().to_owned(), compression: self.options.compression, threads: 1 };
+        let layer = blocking(move || Ok(planned.write(&how))).await?.map_err(failed)?;
+        stack.push_planned(layer);
+        let created = self.options.stamp.created();
+        config.add_history(&created, &format!("RUN env-hash > {}", envhash::FILE), true);
+        Ok(())
+    }
+}
+
+fn layers_of_base(image: &Image, source: &Arc<dyn ImageSource>) -> Result<Vec<StackLayer>, Error> {
+    let blob = crate::build::stack::LayerBlob::Source(Arc::clone(source));
+    crate::build::stack::layers_of(image, &blob, &source.reference())
+}

@@ -1,0 +1,158 @@
+//! Path indexes as records.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use futures_util::stream::{self, StreamExt as _};
+use oci_spec::image::Descriptor;
+
+use super::{Attachment, DIFF_ID, PATH_INDEXES, Place, Stored};
+use crate::Error;
+use crate::artifact;
+use crate::build::stack::{LayerBlob, StackLayer};
+use crate::digest::Digest;
+use crate::layer::{IndexCache, LayerIndex, PATH_INDEX};
+use crate::manifest::{blocking, describe, digest_of, malformed, read_small};
+use crate::source::{Image, ImageSource, RawManifest};
+
+/// The largest path index that is read, in bytes: two million files and their digests.
+const MAX_INDEX_BYTES: u64 = 128 << 20;
+
+/// How many indexes are read at once.
+const PARALLEL: usize = 8;
+
+/// The path indexes that are recorded with an image, by the diff ids of their layers. None of them has been read.
+#[derive(Clone, Default)]
+pub(crate) struct RecordedIndexes {
+    by_diff_id: HashMap<Digest, Stored>,
+}
+
+impl RecordedIndexes {
+    /// Asks for what is recorded with `image`.
+    pub(crate) async fn of(source: &Arc<dyn ImageSource>, image: &Image) -> Result<Self, Error> {
+        let mut found = Self::default();
+        let reference = source.reference();
+        for entry in source.referrers(&image.raw.digest(), Some(PATH_INDEXES)).await? {
+            let artifact = source.manifest(&entry).await?;
+            let Ok(manifest) = artifact::parse(&artifact, PATH_INDEXES, &reference) else {
+                tracing::warn!(%reference, digest = %entry.digest(), "a record of path indexes cannot be read");
+                continue;
+            };
+            for descriptor in manifest.layers() {
+                if let Some(diff_id) = diff_id_of(descriptor) {
+                    let stored = Stored { descriptor: descriptor.clone(), place: Place::Source(Arc::clone(source)) };
+                    found.by_diff_id.entry(diff_id).or_insert(stored);
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    /// Whether there is one for this layer.
+    pub(crate) fn has(&self, layer: &StackLayer) -> bool {
+        self.by_diff_id.contains_key(&layer.diff_id)
+    }
+
+    /// Adds those of another image.
+    pub(crate) fn extend(&mut self, other: Self) {
+        for (diff_id, stored) in other.by_diff_id {
+            self.by_diff_id.entry(diff_id).or_insert(stored);
+        }
+    }
+
+    /// Reads the indexes of `layers` that are recorded and not in `cache` yet into it. Those that cannot be used stay unknown.
+    pub(crate) async fn load(&mut self, layers: &[StackLayer], cache: &IndexCache) -> Result<(), Error> {
+        let mut wanted: HashMap<Digest, (Digest, Stored)> = HashMap::new();
+        for layer in layers {
+            let digest = layer.digest()?;
+            if let Some(stored) = self.by_diff_id.get(&layer.diff_id).filter(|_| cache.load(&digest).is_none()) {
+                wanted.insert(digest, (layer.diff_id, stored.clone()));
+            }
+        }
+        let reads = wanted.into_iter().map(|(digest, (diff_id, stored))| async move {
+            let index = match &stored.place {
+                Place::Source(source) => read(&**source, &stored.descriptor, diff_id).await?,
+                Place::Memory(_) => None,
+            };
+            Ok::<_, Error>((digest, diff_id, index))
+        });
+        let mut reads = stream::iter(reads.map(Box::pin).collect::<Vec<_>>()).buffer_unordered(PARALLEL);
+        while let Some(read) = reads.next().await {
+            match read? {
+                (digest, _, Some(index)) => cache.note(&digest, Arc::new(index)),
+                (_, diff_id, None) => drop(self.by_diff_id.remove(&diff_id)),
+            }
+        }
+        Ok(())
+    }
+}
+
+fn diff_id_of(descriptor: &Descriptor) -> Option<Digest> {
+    if descriptor.media_type().as_ref() != PATH_INDEX || descriptor.size() > MAX_INDEX_BYTES {
+        return None;
+    }
+    descriptor.annotations().as_ref()?.get(DIFF_ID)?.parse().ok()
+}
+
+/// Reads one index; `None` where it is of no use.
+async fn read(
+    source: &dyn ImageSource,
+    descriptor: &Descriptor,
+    diff_id: Digest,
+) -> Result<Option<LayerIndex>, Error> {
+    let reference = source.reference();
+    let bytes = read_small(source, descriptor, MAX_INDEX_BYTES, "path index").await?;
+    let decoded = blocking(move || Ok(LayerIndex::decode(&bytes[..]))).await?;
+    match decoded {
+        Ok((index, stated)) if stated == diff_id => Ok(Some(index)),
+        Ok(_) => {
+            tracing::warn!(%reference, digest = %descriptor.digest(), "a path index is of another layer than it says");
+            Ok(None)
+        }
+        Err(error) => {
+            tracing::warn!(%reference, digest = %descriptor.digest(), %error, "a path index cannot be used");
+            Ok(None)
+        }
+    }
+}
+
+/// The record of the path indexes of `layers`, which make the image of the manifest `subject`. Indexes that are recorded
+/// already are taken over; of other layers they are read from `cache`, or from the layers themselves.
+pub(crate) async fn path_indexes(
+    subject: &RawManifest,
+    layers: &[StackLayer],
+    recorded: &RecordedIndexes,
+    cache: &IndexCache,
+) -> Result<Attachment, Error> {
+    let mut blobs = Vec::new();
+    for layer in layers {
+        blobs.push(stored(layer, recorded, cache).await?);
+    }
+    let descriptors: Vec<Descriptor> = blobs.iter().map(|blob| blob.descriptor.clone()).collect();
+    let manifest = artifact::manifest(PATH_INDEXES, subject, &descriptors, &BTreeMap::new())?;
+    Ok(Attachment { manifest, blobs })
+}
+
+async fn stored(layer: &StackLayer, recorded: &RecordedIndexes, cache: &IndexCache) -> Result<Stored, Error> {
+    if let Some(stored) = recorded.by_diff_id.get(&layer.diff_id) {
+        return Ok(stored.clone());
+    }
+    let bytes = if let LayerBlob::File(file) = &layer.blob {
+        file.index.clone()
+    } else {
+        let index = layer.index(cache).await?;
+        let diff_id = layer.diff_id;
+        let encoded = blocking(move || Ok(index.encode(&diff_id))).await?;
+        encoded.map_err(|error| malformed("path index", layer.descriptor.digest().as_ref(), &error.to_string()))?
+    };
+    let mut descriptor = describe(PATH_INDEX, &bytes);
+    descriptor.set_annotations(Some(HashMap::from([(DIFF_ID.to_owned(), layer.diff_id.to_string())])));
+    Ok(Stored { descriptor, place: Place::Memory(bytes.into()) })
+}
+
+impl StackLayer {
+    /// The digest of the layer's blob.
+    pub(crate) fn digest(&self) -> Result<Digest, Error> {
+        digest_of(&self.descriptor, "a layer")
+    }
+}

@@ -1,0 +1,73 @@
+//! What this program records about an image beside it, so that later commands need not read its layers: artifacts that
+//! refer to the image's manifest.
+//!
+//! | artifact type | blobs |
+//! |---|---|
+//! | [`PATH_INDEXES`] | one [path index](crate::layer::PATH_INDEX) for each layer, in the order of the layers, each with the annotation [`DIFF_ID`] |
+//! | [`ENVIRONMENT`] | the [inventory](vast_envhash::Inventory) behind the environment hash, as JSON |
+//!
+//! A record is a statement of whoever may write to the repository, as the image itself is. What cannot be understood, or is
+//! about another layer than it says, counts as no record.
+
+mod environment;
+mod indexes;
+
+use std::sync::Arc;
+
+use oci_spec::image::Descriptor;
+
+use crate::artifact;
+use crate::manifest::describe;
+use crate::publish::{Blob, Publication};
+use crate::sink::Content;
+use crate::source::{ImageSource, RawManifest};
+
+pub(crate) use environment::{environment, recorded_environment};
+pub(crate) use indexes::{RecordedIndexes, path_indexes};
+
+/// The type of the artifact that holds path indexes.
+pub const PATH_INDEXES: &str = "application/vnd.vast.imagegen.path-indexes.v1";
+
+/// The type of the artifact that holds an environment inventory, and the media type of its blob.
+pub const ENVIRONMENT: &str = "application/vnd.vast.environment.v1+json";
+
+/// The annotation that says by its diff id of which layer a path index is.
+pub const DIFF_ID: &str = "ai.vast.imagegen.diff-id";
+
+/// An artifact that is to be published with what it is about.
+#[derive(Clone)]
+pub(crate) struct Attachment {
+    pub(crate) manifest: RawManifest,
+    pub(crate) blobs: Vec<Stored>,
+}
+
+/// A blob of an artifact, and where its bytes are.
+#[derive(Clone)]
+pub(crate) struct Stored {
+    pub(crate) descriptor: Descriptor,
+    pub(crate) place: Place,
+}
+
+/// Where the bytes of a blob are.
+#[derive(Clone)]
+pub(crate) enum Place {
+    Memory(Arc<[u8]>),
+    /// Where an image came from: in the same registry it is mounted, not moved.
+    Source(Arc<dyn ImageSource>),
+}
+
+impl Attachment {
+    /// Adds the artifact to what is published.
+    pub(crate) fn add_to<'a>(&'a self, publication: &mut Publication<'a>) {
+        let empty = describe(artifact::EMPTY_CONFIG, artifact::EMPTY);
+        publication.blobs.push(Blob { descriptor: empty, content: Content::Bytes(artifact::EMPTY) });
+        for blob in &self.blobs {
+            let content = match &blob.place {
+                Place::Memory(bytes) => Content::Bytes(bytes),
+                Place::Source(source) => Content::Source(&**source),
+            };
+            publication.blobs.push(Blob { descriptor: blob.descriptor.clone(), content });
+        }
+        publication.referrers.push(self.manifest.clone());
+    }
+}

@@ -1,0 +1,15 @@
+//! Whatever is accepted as a path index is written again as it was read; what is not is refused, in bounded memory.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use vast_imagegen::layer::LayerIndex;
+
+fuzz_target!(|body: &[u8]| {
+    // A fuzzer does not write zstd frames by itself: it gets inside one, and as it is.
+    let framed = zstd::encode_all(&[b"vast path index 1\n", body].concat()[..], 1).unwrap_or_default();
+    for encoded in [&framed[..], body] {
+        let Ok((index, diff_id)) = LayerIndex::decode(encoded) else { continue };
+        let again = index.encode(&diff_id).expect("what was decoded has every digest");
+        assert_eq!(LayerIndex::decode(&again[..]).ok(), Some((index, diff_id)));
+    }
+});
