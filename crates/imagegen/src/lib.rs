@@ -40,6 +40,7 @@ pub mod sink;
 pub mod source;
 
 pub mod archive;
+pub mod artifact;
 pub mod env_vars;
 pub mod environment;
 pub mod inspect;

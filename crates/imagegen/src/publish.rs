@@ -1,6 +1,6 @@
 //! Publishing: blobs in parallel, then manifests, then the name; and copying, which publishes what a source has.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -9,6 +9,7 @@ use futures_util::stream::{self, StreamExt as _};
 use oci_spec::image::{Descriptor, ImageManifest};
 
 use crate::Error;
+use crate::artifact;
 use crate::digest::Digest;
 use crate::manifest::{Manifest, is_image, is_index, malformed};
 use crate::platform::Platform;
@@ -23,6 +24,9 @@ const LAST_ANSWERS: Duration = Duration::from_secs(2);
 
 /// How deep indexes may name indexes. Nobody nests them more than once; a hostile one would go on for ever.
 const MAX_DEPTH: usize = 4;
+
+/// How many artifacts about one image are copied with it at most.
+const MAX_REFERRERS: usize = 1000;
 
 /// A blob and where its bytes are.
 #[derive(Debug, Clone)]
@@ -40,6 +44,8 @@ pub struct Publication<'a> {
     pub blobs: Vec<Blob<'a>>,
     /// Each after those that it names; the last one gets the name.
     pub manifests: Vec<RawManifest>,
+    /// Artifacts about those manifests, or about each other, each after what it is about. Their blobs are among the blobs.
+    pub referrers: Vec<RawManifest>,
 }
 
 /// What happens to a blob.
@@ -141,8 +147,28 @@ async fn put(
     for manifest in &publication.manifests {
         sink.put_manifest(manifest).await?;
     }
+    attach(&publication.referrers, sink).await?;
     sink.name(named).await?;
     Ok(published)
+}
+
+/// Attaches artifacts, those about one manifest together, before there is a name through which somebody could miss them.
+async fn attach(referrers: &[RawManifest], sink: &dyn ImageSink) -> Result<(), Error> {
+    let reference = sink.reference();
+    let mut groups: Vec<(Digest, Vec<RawManifest>)> = Vec::new();
+    for referrer in referrers {
+        let Some(subject) = artifact::subject(referrer, &reference)? else {
+            return Err(malformed("artifact", &reference, "it refers to nothing"));
+        };
+        match groups.iter_mut().find(|(other, _)| *other == subject) {
+            Some((_, group)) => group.push(referrer.clone()),
+            None => groups.push((subject, vec![referrer.clone()])),
+        }
+    }
+    for (subject, group) in &groups {
+        sink.attach(subject, group).await?;
+    }
+    Ok(())
 }
 
 async fn place(blob: &Blob<'_>, sink: &dyn ImageSink, progress: &dyn Progress) -> Result<(Placed, u64), Error> {
@@ -154,7 +180,8 @@ async fn place(blob: &Blob<'_>, sink: &dyn ImageSink, progress: &dyn Progress) -
     Ok((placed, descriptor.size()))
 }
 
-/// What has to be published to have all of `source`'s image, every platform and attestation of it, somewhere else.
+/// What has to be published to have all of `source`'s image, every platform and attestation of it and what refers to it,
+/// somewhere else.
 pub async fn contents(source: &dyn ImageSource) -> Result<Publication<'_>, Error> {
     let mut publication = Publication::default();
     let reference = source.reference();
@@ -191,6 +218,7 @@ pub async fn contents(source: &dyn ImageSource) -> Result<Publication<'_>, Error
             }
         }
     }
+    add_referrers(&mut publication, source).await?;
     Ok(publication)
 }
 
@@ -200,7 +228,33 @@ pub async fn platform_contents<'a>(source: &'a dyn ImageSource, platform: &Platf
     let mut publication = Publication::default();
     add_blobs(&mut publication, &image.manifest, source);
     publication.manifests.push(image.raw);
+    add_referrers(&mut publication, source).await?;
     Ok(publication)
+}
+
+/// Adds what refers to the manifests of `publication`, and what refers to that: a signature of a bill of materials.
+async fn add_referrers<'a>(publication: &mut Publication<'a>, source: &'a dyn ImageSource) -> Result<(), Error> {
+    let reference = source.reference();
+    let mut open: VecDeque<(Digest, usize)> =
+        publication.manifests.iter().map(|manifest| (manifest.digest(), 0)).collect();
+    let mut seen: BTreeSet<Digest> = open.iter().map(|(digest, _)| *digest).collect();
+    while let Some((subject, depth)) = open.pop_front() {
+        for entry in source.referrers(&subject, None).await? {
+            let artifact = source.manifest(&entry).await?;
+            if !seen.insert(artifact.digest()) {
+                continue;
+            }
+            if depth >= MAX_DEPTH || publication.referrers.len() >= MAX_REFERRERS {
+                return Err(malformed("image", &reference, "more refers to it than can be meant seriously"));
+            }
+            // Nothing attaches indexes; what one names would have to be followed as well.
+            let Manifest::Image(manifest) = Manifest::parse(&artifact, &reference)? else { continue };
+            open.push_back((artifact.digest(), depth + 1));
+            add_blobs(publication, &manifest, source);
+            publication.referrers.push(artifact);
+        }
+    }
+    Ok(())
 }
 
 fn add_blobs<'a>(publication: &mut Publication<'a>, manifest: &ImageManifest, source: &'a dyn ImageSource) {

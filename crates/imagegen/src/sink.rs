@@ -7,6 +7,7 @@ use async_trait::async_trait;
 use oci_spec::image::Descriptor;
 
 use crate::Error;
+use crate::digest::Digest;
 use crate::source::{ImageSource, RawManifest};
 
 /// Told how many bytes of a blob have gone out so far, for progress bars. An upload that starts again counts from nothing again.
@@ -77,6 +78,10 @@ pub trait ImageSink: Send + Sync {
 
     /// Writes a manifest under its digest. All that it names must be there already.
     async fn put_manifest(&self, manifest: &RawManifest) -> Result<(), Error>;
+
+    /// Writes artifact manifests that have `subject` as theirs, so that whoever has the subject finds them. All that they
+    /// name, and the subject, must be there already.
+    async fn attach(&self, subject: &Digest, referrers: &[RawManifest]) -> Result<(), Error>;
 
     /// Gives the manifest, which is there already, the name of [`reference`](Self::reference). The last step of publishing.
     async fn name(&self, manifest: &RawManifest) -> Result<(), Error>;

@@ -8,6 +8,7 @@ use async_trait::async_trait;
 use oci_spec::image::Descriptor;
 
 use crate::Error;
+use crate::digest::Digest;
 use crate::layout::{LayoutSink, Staging, parent_of};
 use crate::manifest::blocking;
 use crate::reference::{FileReference, Reference};
@@ -54,6 +55,10 @@ impl ImageSink for OciArchiveSink {
 
     async fn put_manifest(&self, manifest: &RawManifest) -> Result<(), Error> {
         self.layout.put_manifest(manifest).await
+    }
+
+    async fn attach(&self, subject: &Digest, referrers: &[RawManifest]) -> Result<(), Error> {
+        self.layout.attach(subject, referrers).await
     }
 
     async fn name(&self, manifest: &RawManifest) -> Result<(), Error> {

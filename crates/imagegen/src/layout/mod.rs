@@ -20,6 +20,10 @@ use crate::digest::Digest;
 /// The annotation that names an image of a layout.
 pub const REF_NAME: &str = "org.opencontainers.image.ref.name";
 
+/// The annotation of an `index.json` whose image has no name that lists the artifacts about that image: a JSON array of
+/// descriptors. Artifacts about named images are entries beside them.
+const REFERRERS: &str = "ai.vast.imagegen.referrers";
+
 /// The content of `oci-layout`.
 pub(crate) const LAYOUT_VERSION: &str = r#"{"imageLayoutVersion":"1.0.0"}"#;
 

@@ -6,6 +6,7 @@
 use std::fs::{self, File};
 use std::io::{ErrorKind, Write as _};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use async_trait::async_trait;
 use oci_spec::image::Descriptor;
@@ -13,8 +14,9 @@ use rustix::fs::{FlockOperation, flock};
 use serde_json::{Map, Value, json};
 
 use super::transfer::write_blob;
-use super::{LAYOUT_VERSION, REF_NAME, Staging, blob_path, parent_of};
+use super::{LAYOUT_VERSION, REF_NAME, REFERRERS, Staging, blob_path, parent_of};
 use crate::Error;
+use crate::artifact;
 use crate::digest::Digest;
 use crate::manifest::{OCI_INDEX, blocking, check_pin, digest_of, malformed};
 use crate::reference::{FileReference, Reference};
@@ -29,6 +31,8 @@ pub struct LayoutSink {
     pin: Option<Digest>,
     reference: String,
     staging: Staging,
+    /// The entries of what was attached, for `index.json`.
+    attached: Mutex<Vec<Descriptor>>,
 }
 
 impl LayoutSink {
@@ -54,7 +58,7 @@ impl LayoutSink {
                 Staging::new(&parent_of(&dir), &name)?
             }
         };
-        Ok(Self { dir, name: file.name.clone(), pin: file.digest, reference, staging })
+        Ok(Self { dir, name: file.name.clone(), pin: file.digest, reference, staging, attached: Mutex::default() })
     }
 
     fn staged(&self, digest: &Digest) -> PathBuf {
@@ -79,7 +83,7 @@ fn refuse_other_folders(dir: &Path, reference: &str) -> Result<(), Error> {
 }
 
 /// Moves what is staged into place and gives it its name.
-fn commit(staging: &Path, dir: &Path, entry: &Value, reference: &str) -> Result<(), Error> {
+fn commit(staging: &Path, dir: &Path, entry: &Value, attached: &[Descriptor], reference: &str) -> Result<(), Error> {
     let blobs = dir.join("blobs/sha256");
     fs::create_dir_all(&blobs).map_err(|source| Error::File { action: "create", path: blobs.clone(), source })?;
     // The folder itself is the lock: two writers of different names do not lose each other's.
@@ -99,7 +103,7 @@ fn commit(staging: &Path, dir: &Path, entry: &Value, reference: &str) -> Result<
     if !dir.join("oci-layout").exists() {
         replace(dir, "oci-layout", LAYOUT_VERSION.as_bytes())?;
     }
-    let index = with_entry(read_index(dir, reference)?, entry);
+    let index = with_entry(read_index(dir, reference)?, entry, attached);
     replace(dir, "index.json", &serde_json::to_vec(&index).unwrap_or_default())?;
     sync_dir(dir)
 }
@@ -118,9 +122,15 @@ fn read_index(dir: &Path, reference: &str) -> Result<Map<String, Value>, Error> 
     })
 }
 
-/// The index with `entry` in place of the one of its name (or of the nameless one). All else stays, known or not.
-fn with_entry(mut index: Map<String, Value>, entry: &Value) -> Map<String, Value> {
+/// The index with `entry` in place of the one of its name (or of the nameless one), and with what is `attached` to it. All
+/// else stays, known or not.
+fn with_entry(mut index: Map<String, Value>, entry: &Value, attached: &[Descriptor]) -> Map<String, Value> {
     let name = |entry: &Value| entry["annotations"][REF_NAME].as_str().map(str::to_owned);
+    // Of a nameless image, whatever else has no name and is no artifact is an older version.
+    let replaced = |other: &Value| match name(entry) {
+        None => name(other).is_none() && other["artifactType"].is_null(),
+        some => name(other) == some,
+    };
     index.entry("schemaVersion").or_insert(json!(2));
     index.entry("mediaType").or_insert(json!(OCI_INDEX));
     let manifests = index.entry("manifests").or_insert_with(|| json!([]));
@@ -128,8 +138,21 @@ fn with_entry(mut index: Map<String, Value>, entry: &Value) -> Map<String, Value
         *manifests = json!([]);
     }
     if let Some(manifests) = manifests.as_array_mut() {
-        manifests.retain(|other| name(other) != name(entry));
+        manifests.retain(|other| !replaced(other));
         manifests.push(entry.clone());
+    }
+    if name(entry).is_none() {
+        // To other tools a nameless image is the only entry: its artifacts are listed aside.
+        index.entry("annotations").or_insert_with(|| json!({}))[REFERRERS] = json!(json!(attached).to_string());
+    } else if let Some(manifests) = index["manifests"].as_array_mut() {
+        let listed = |entry: &Descriptor, manifests: &[Value]| {
+            manifests.iter().any(|other| other["digest"] == entry.digest().to_string().as_str())
+        };
+        for entry in attached {
+            if !listed(entry, manifests) {
+                manifests.push(json!(entry));
+            }
+        }
     }
     index
 }
@@ -186,6 +209,15 @@ impl ImageSink for LayoutSink {
         self.put_blob(&descriptor, Content::Bytes(&manifest.bytes), &|_| ()).await.map(drop)
     }
 
+    async fn attach(&self, _: &Digest, referrers: &[RawManifest]) -> Result<(), Error> {
+        for referrer in referrers {
+            self.put_manifest(referrer).await?;
+            let entry = artifact::entry(referrer, &self.reference)?;
+            self.attached.lock().unwrap_or_else(PoisonError::into_inner).push(entry);
+        }
+        Ok(())
+    }
+
     async fn name(&self, manifest: &RawManifest) -> Result<(), Error> {
         check_pin(self.pin, manifest, &self.reference)?;
         let mut entry = json!({
@@ -197,7 +229,8 @@ impl ImageSink for LayoutSink {
             entry["annotations"] = json!({ REF_NAME: name });
         }
         let (staging, dir, reference) = (self.staging.path().to_owned(), self.dir.clone(), self.reference.clone());
-        blocking(move || commit(&staging, &dir, &entry, &reference)).await
+        let attached = std::mem::take(&mut *self.attached.lock().unwrap_or_else(PoisonError::into_inner));
+        blocking(move || commit(&staging, &dir, &entry, &attached, &reference)).await
     }
 }
 
@@ -213,11 +246,26 @@ mod tests {
         };
         let index = json!({"schemaVersion": 2, "x": 1, "manifests": [entry("1", Some("a")), entry("2", Some("b")), entry("3", None)]});
         let index = index.as_object().unwrap().clone();
-        let named = with_entry(index.clone(), &entry("9", Some("a")));
+        let named = with_entry(index.clone(), &entry("9", Some("a")), &[]);
         assert_eq!(named["manifests"], json!([entry("2", Some("b")), entry("3", None), entry("9", Some("a"))]));
         assert_eq!(named["x"], 1);
-        let nameless = with_entry(index, &entry("9", None));
+        let nameless = with_entry(index, &entry("9", None), &[]);
         assert_eq!(nameless["manifests"], json!([entry("1", Some("a")), entry("2", Some("b")), entry("9", None)]));
-        assert_eq!(with_entry(Map::new(), &entry("9", None))["schemaVersion"], 2);
+        assert_eq!(with_entry(Map::new(), &entry("9", None), &[])["schemaVersion"], 2);
+    }
+
+    #[test]
+    fn artifacts_of_a_named_image_are_entries_and_those_of_a_nameless_one_are_listed_aside() {
+        let mut artifact = crate::manifest::describe("application/vnd.oci.image.manifest.v1+json", b"artifact");
+        artifact.set_artifact_type(Some("application/vnd.example".into()));
+        let attached = [artifact.clone()];
+        let named = json!({"digest": "1", "annotations": {REF_NAME: "a"}});
+        let index = with_entry(Map::new(), &named, &attached);
+        assert_eq!(index["manifests"], json!([named, artifact]));
+        assert_eq!(with_entry(index.clone(), &named, &attached)["manifests"].as_array().unwrap().len(), 2);
+        let nameless = json!({"digest": "2"});
+        let index = with_entry(index, &nameless, &attached);
+        assert_eq!(index["manifests"], json!([named, artifact, nameless]));
+        assert!(index["annotations"][REFERRERS].as_str().unwrap().contains("vnd.example"));
     }
 }

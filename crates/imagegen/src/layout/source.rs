@@ -6,12 +6,13 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use oci_spec::image::{Descriptor, ImageIndex};
 
-use super::{Folder, REF_NAME, Store, blob_path};
+use super::{Folder, REF_NAME, REFERRERS, Store, blob_path};
 use crate::Error;
 use crate::archive::TarStore;
+use crate::artifact;
 use crate::digest::{Digest, Verified};
 use crate::manifest::{
-    MAX_MANIFEST_BYTES, OCI_INDEX, blocking, check_size, digest_of, malformed, read_small, sniff_media_type,
+    MAX_MANIFEST_BYTES, OCI_INDEX, blocking, check_size, digest_of, is_image, malformed, read_small, sniff_media_type,
 };
 use crate::reference::{FileReference, Reference};
 use crate::source::{BlobReader, ImageSource, RawManifest};
@@ -21,6 +22,8 @@ pub struct LayoutSource {
     store: Arc<dyn Store>,
     reference: String,
     top: RawManifest,
+    /// The entries that may be artifacts about others.
+    artifacts: Vec<Descriptor>,
 }
 
 impl std::fmt::Debug for LayoutSource {
@@ -53,7 +56,8 @@ impl LayoutSource {
                 Chosen::Blob(digest) => read_pinned(&*store, digest, &reference)?,
                 Chosen::Index(bytes) => RawManifest { bytes, media_type: OCI_INDEX.to_owned() },
             };
-            Ok(Self { store, reference, top })
+            let artifacts = artifacts(&index);
+            Ok(Self { store, reference, top, artifacts })
         })
         .await
     }
@@ -90,20 +94,38 @@ fn name_of(descriptor: &Descriptor) -> Option<&str> {
     descriptor.annotations().as_ref()?.get(REF_NAME).map(String::as_str)
 }
 
+/// Whether an entry is an artifact without a name, as those about images are.
+fn is_artifact(entry: &Descriptor) -> bool {
+    name_of(entry).is_none() && entry.artifact_type().is_some()
+}
+
+/// The entries that may be about others: all manifests without a name, and those that are listed aside.
+fn artifacts(index: &ImageIndex) -> Vec<Descriptor> {
+    let aside = index.annotations().as_ref().and_then(|annotations| annotations.get(REFERRERS));
+    let aside = aside.and_then(|text| serde_json::from_str::<Vec<Descriptor>>(text).ok()).unwrap_or_default();
+    let beside = index.manifests().iter().filter(|entry| name_of(entry).is_none()).cloned();
+    beside.chain(aside).filter(|entry| is_image(entry.media_type().as_ref())).collect()
+}
+
 fn choose<'a>(
     index: &'a ImageIndex,
     name: Option<&str>,
     pin: Option<Digest>,
     reference: &str,
 ) -> Result<Chosen<'a>, Error> {
-    let entries = index.manifests();
+    let all = index.manifests();
+    // Artifacts about images stand beside them, but it is images that are asked for.
+    let mut entries: Vec<&'a Descriptor> = all.iter().filter(|entry| !is_artifact(entry)).collect();
+    if entries.is_empty() {
+        entries = all.iter().collect();
+    }
     let missing = |reason: String| Error::NoImage { reference: reference.to_owned(), reason };
     if let Some(pin) = pin {
-        let listed = entries.iter().find(|entry| entry.digest().to_string() == pin.to_string());
+        let listed = all.iter().find(|entry| entry.digest().to_string() == pin.to_string());
         return Ok(listed.map_or(Chosen::Blob(pin), Chosen::Entry));
     }
     let names = || {
-        let names: Vec<&str> = entries.iter().filter_map(name_of).collect();
+        let names: Vec<&str> = entries.iter().filter_map(|entry| name_of(entry)).collect();
         if names.is_empty() { "its images have no names".to_owned() } else { format!("it has {}", names.join(", ")) }
     };
     match (name, entries.as_slice()) {
@@ -111,7 +133,7 @@ fn choose<'a>(
         (Some(name), _) => entries
             .iter()
             .find(|entry| name_of(entry) == Some(name))
-            .map(Chosen::Entry)
+            .map(|entry| Chosen::Entry(entry))
             .ok_or_else(|| missing(format!("the layout has no image of this name; {}", names()))),
         (None, [only]) => Ok(Chosen::Entry(only)),
         (None, _) if entries.iter().all(|entry| name_of(entry).is_none() && entry.platform().is_some()) => {
@@ -177,5 +199,22 @@ impl ImageSource for LayoutSource {
 
     async fn open_blob(&self, descriptor: &Descriptor) -> Result<BlobReader, Error> {
         open_blob(&*self.store, &digest_of(descriptor, &self.reference)?, Some(descriptor.size()), &self.reference)
+    }
+
+    async fn referrers(&self, subject: &Digest, artifact_type: Option<&str>) -> Result<Vec<Descriptor>, Error> {
+        let mut found: Vec<Descriptor> = Vec::new();
+        for listed in &self.artifacts {
+            // What cannot be read, for example because a tool collected it as garbage, says nothing about this image.
+            let Ok(artifact) = read_manifest(&*self.store, listed, &self.reference) else { continue };
+            if artifact::subject(&artifact, &self.reference).ok().flatten() != Some(*subject) {
+                continue;
+            }
+            let entry = artifact::entry(&artifact, &self.reference)?;
+            let wanted = artifact_type.is_none_or(|wanted| artifact::is_of_type(&entry, wanted));
+            if wanted && found.iter().all(|other| other.digest() != entry.digest()) {
+                found.push(entry);
+            }
+        }
+        Ok(found)
     }
 }

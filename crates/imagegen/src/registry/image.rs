@@ -14,6 +14,7 @@ use super::auth::Access;
 use super::client::{Client, Request};
 use super::error::RegistryError;
 use super::fetch::{BlockingFetch, Fetch};
+use super::referrers::{Listing, SUBJECT};
 use super::upload::{Manner, Mount, Session, Sessions, Upload};
 use crate::Error;
 use crate::digest::{Digest, Verified};
@@ -27,15 +28,16 @@ use crate::source::{BlobReader, ImageSource, Origin, RawManifest};
 /// One image of a registry.
 #[derive(Debug)]
 pub struct RegistryImage {
-    client: Arc<Client>,
-    reference: RegistryReference,
-    pull: Access,
-    push: Access,
+    pub(super) client: Arc<Client>,
+    pub(super) reference: RegistryReference,
+    pub(super) pull: Access,
+    pub(super) push: Access,
     /// Read once: a tag that moves meanwhile does not mix two images.
     top: OnceCell<RawManifest>,
     /// The registry refused uploads in one piece.
     chunks: AtomicBool,
     sessions: Sessions,
+    pub(super) referrers: Listing,
 }
 
 impl RegistryImage {
@@ -51,10 +53,11 @@ impl RegistryImage {
             top: OnceCell::new(),
             chunks: AtomicBool::new(false),
             sessions: Sessions::default(),
+            referrers: Listing::default(),
         }
     }
 
-    fn failed(&self, action: &'static str, outcome: Outcome) -> Error {
+    pub(super) fn failed(&self, action: &'static str, outcome: Outcome) -> Error {
         match outcome {
             Outcome::Registry(error) => {
                 Error::Registry { action, reference: self.reference.to_string(), source: Box::new(error) }
@@ -64,7 +67,7 @@ impl RegistryImage {
     }
 
     /// Fetches the manifest under a tag or a digest. With a digest, nothing else than its content comes back.
-    async fn fetch_manifest(&self, name: &str, expected: Option<Digest>) -> Result<RawManifest, Error> {
+    pub(super) async fn fetch_manifest(&self, name: &str, expected: Option<Digest>) -> Result<RawManifest, Error> {
         let _permit = self.client.to_read().await;
         let mut attempts = Attempts::new(&self.client, &self.pull);
         loop {
@@ -169,19 +172,20 @@ impl RegistryImage {
         (same && origin.repository != self.reference.repository()).then_some(origin.repository)
     }
 
-    async fn put_manifest_as(&self, manifest: &RawManifest, name: &str) -> Result<(), Error> {
+    /// Writes a manifest under a tag or its digest. Whether the registry keeps track of the subject that it names.
+    pub(super) async fn put_manifest_as(&self, manifest: &RawManifest, name: &str) -> Result<bool, Error> {
         let _permit = self.client.to_write().await;
         let mut attempts = Attempts::new(&self.client, &self.push);
         loop {
             let failure = match self.put_manifest_once(manifest, name).await {
-                Ok(()) => return Ok(()),
+                Ok(tracked) => return Ok(tracked),
                 Err(failure) => failure,
             };
             attempts.next(failure).await.map_err(|outcome| self.failed("write to", outcome))?;
         }
     }
 
-    async fn put_manifest_once(&self, manifest: &RawManifest, name: &str) -> Result<(), Failure> {
+    async fn put_manifest_once(&self, manifest: &RawManifest, name: &str) -> Result<bool, Failure> {
         let url = self.client.url(&self.push.host, &format!("{}/manifests/{name}", self.push.repository))?;
         let request = Request::new(Method::PUT, url)
             .header(http::header::CONTENT_TYPE, manifest.media_type.as_str())
@@ -196,7 +200,7 @@ impl RegistryImage {
                 let host = self.reference.registry().to_owned();
                 Err(RegistryError::Digest { host, what: "back a manifest", expected, actual }.into())
             }
-            _ => Ok(()),
+            _ => Ok(response.headers().contains_key(SUBJECT)),
         }
     }
 }
@@ -245,6 +249,10 @@ impl ImageSource for RegistryImage {
             reference,
         };
         Ok(Box::new(Verified::new(BlockingFetch::new(fetch), digest, descriptor.size())))
+    }
+
+    async fn referrers(&self, subject: &Digest, artifact_type: Option<&str>) -> Result<Vec<Descriptor>, Error> {
+        self.list_referrers(subject, artifact_type).await
     }
 
     fn origin(&self) -> Option<Origin> {
@@ -310,18 +318,23 @@ impl ImageSink for RegistryImage {
     }
 
     async fn put_manifest(&self, manifest: &RawManifest) -> Result<(), Error> {
-        self.put_manifest_as(manifest, &manifest.digest().to_string()).await
+        self.put_manifest_as(manifest, &manifest.digest().to_string()).await.map(drop)
     }
 
     async fn name(&self, manifest: &RawManifest) -> Result<(), Error> {
         manifest::check_pin(self.reference.digest(), manifest, &self.reference.to_string())?;
         match self.reference.tag() {
-            Some(tag) => self.put_manifest_as(manifest, tag).await,
+            Some(tag) => self.put_manifest_as(manifest, tag).await.map(drop),
             None => Ok(()),
         }
     }
 
+    async fn attach(&self, subject: &Digest, referrers: &[RawManifest]) -> Result<(), Error> {
+        self.attach_referrers(subject, referrers).await
+    }
+
     async fn settle(&self) {
+        self.confirm_referrers().await;
         self.sessions.cancel(&self.client, &self.push).await;
     }
 }

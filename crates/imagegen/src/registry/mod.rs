@@ -22,6 +22,7 @@ mod error;
 mod fetch;
 mod image;
 mod pump;
+mod referrers;
 mod retry;
 mod upload;
 

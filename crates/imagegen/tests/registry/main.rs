@@ -10,4 +10,5 @@ mod layouts;
 mod pull;
 mod push;
 mod real;
+mod referrers;
 mod support;

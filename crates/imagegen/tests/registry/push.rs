@@ -44,6 +44,7 @@ async fn a_built_image_is_published_from_files_and_memory() {
             Blob { descriptor: describe("application/octet-stream", &made.layers[0]), content: Content::File(&file) },
         ],
         manifests: vec![RawManifest { bytes: made.manifest.clone(), media_type: made.media_type.clone() }],
+        ..Publication::default()
     };
     let (options, _) = options();
     let reference: Reference = registry.reference("team/app:v1").parse().unwrap();
@@ -84,6 +85,7 @@ async fn a_file_that_changed_since_it_was_built_is_not_published() {
                 Blob { descriptor: describe("a/b", &made.layers[0]), content: Content::File(&file) },
             ],
             manifests: vec![RawManifest { bytes: made.manifest.clone(), media_type: made.media_type.clone() }],
+            ..Publication::default()
         };
         let reference: Reference = registry.reference("app:v1").parse().unwrap();
         let sink = open_sink(&reference, &options).await.unwrap();

@@ -12,9 +12,9 @@ use crate::support::{auth_file, copy, image, noise, options, options_with, told}
 const REGISTRY: &str = "/usr/bin/docker-registry";
 
 /// A running `docker-registry`, ended when dropped.
-struct Real {
+pub(crate) struct Real {
     child: Child,
-    host: String,
+    pub(crate) host: String,
     dir: tempfile::TempDir,
 }
 
@@ -27,7 +27,7 @@ impl Drop for Real {
 }
 
 /// Starts one on a port of its own.
-fn start(extra: &str) -> Real {
+pub(crate) fn start(extra: &str) -> Real {
     assert!(Path::new(REGISTRY).exists(), "{REGISTRY} is missing; `cargo xtask test` installs it");
     let dir = tempfile::tempdir().unwrap();
     let config = dir.path().join("config.yml");
@@ -77,7 +77,7 @@ async fn layout(dir: &Path) -> String {
     target
 }
 
-fn skopeo(args: &[&str]) -> Value {
+pub(crate) fn skopeo(args: &[&str]) -> Value {
     let output = Command::new("skopeo").args(args).output().expect("skopeo runs; `cargo xtask test` installs it");
     assert!(output.status.success(), "skopeo {args:?}: {}", String::from_utf8_lossy(&output.stderr));
     serde_json::from_slice(&output.stdout).unwrap_or_default()

@@ -34,15 +34,14 @@ fn route(shared: &Shared, call: &Call) -> Response<Answer> {
     match (&call.method, rest.as_slice()) {
         (_, []) => Response::new(Answer::new("{}")),
         (&Method::GET | &Method::HEAD, ["manifests", name]) => get_manifest(&state, repository, name),
-        (&Method::PUT, ["manifests", name]) => put_manifest(&mut state, call, repository, name),
+        (&Method::PUT, ["manifests", name]) => put_manifest(shared, &mut state, call, repository, name),
         (&Method::GET, ["tags", "list"]) => {
             json_answer(&json!({"name": repository, "tags": state.store.tags(repository)}))
         }
-        (&Method::GET, ["referrers", subject]) => json_answer(&json!({
-            "schemaVersion": 2,
-            "mediaType": "application/vnd.oci.image.index.v1+json",
-            "manifests": state.store.referrers(repository, subject),
-        })),
+        (&Method::GET, ["referrers", subject]) => match shared.behaviour.referrers {
+            Some(page_size) => referrers(&state, call, repository, subject, page_size),
+            None => error(404, "NOT_FOUND", "no such page"),
+        },
         (&Method::GET | &Method::HEAD, ["blobs", digest]) => get_blob(shared, &state, call, repository, digest),
         (&Method::POST, ["blobs", "uploads"]) => open_upload(shared, &mut state, call, repository),
         (method, ["blobs", "uploads", number]) => match number.parse() {
@@ -96,7 +95,7 @@ fn get_manifest(state: &State, repository: &str, name: &str) -> Response<Answer>
     }
 }
 
-fn put_manifest(state: &mut State, call: &Call, repository: &str, name: &str) -> Response<Answer> {
+fn put_manifest(shared: &Shared, state: &mut State, call: &Call, repository: &str, name: &str) -> Response<Answer> {
     match state.store.missing(repository, &call.body) {
         None => return error(400, "MANIFEST_INVALID", "manifest invalid"),
         Some(missing) if !missing.is_empty() => {
@@ -114,6 +113,36 @@ fn put_manifest(state: &mut State, call: &Call, repository: &str, name: &str) ->
     let mut response = empty(201);
     response.headers_mut().insert(LOCATION, format!("/v2/{repository}/manifests/{digest}").parse().unwrap());
     response.headers_mut().insert(DIGEST, digest.parse().unwrap());
+    let manifest: serde_json::Value = serde_json::from_slice(&call.body).unwrap();
+    if let Some(subject) = manifest["subject"]["digest"].as_str().filter(|_| shared.behaviour.referrers.is_some()) {
+        response.headers_mut().insert("oci-subject", subject.parse().unwrap());
+    }
+    response
+}
+
+/// The page of referrers that begins after `last`.
+fn referrers(state: &State, call: &Call, repository: &str, subject: &str, page_size: usize) -> Response<Answer> {
+    let param = |name: &str| call.query.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str());
+    let wanted = param("artifactType");
+    let mut found = state.store.referrers(repository, subject);
+    found.retain(|entry| wanted.is_none_or(|wanted| entry["artifactType"] == wanted));
+    let from: usize = param("last").map_or(0, |last| last.parse().unwrap());
+    let page: Vec<_> = found.iter().skip(from).take(page_size).collect();
+    let mut response = json_answer(&json!({
+        "schemaVersion": 2,
+        "mediaType": "application/vnd.oci.image.index.v1+json",
+        "manifests": page,
+    }));
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, "application/vnd.oci.image.index.v1+json".parse().unwrap());
+    if wanted.is_some() {
+        headers.insert("oci-filters-applied", "artifactType".parse().unwrap());
+    }
+    if from + page_size < found.len() {
+        let filter = wanted.map_or_else(String::new, |wanted| format!("&artifactType={}", wanted.replace('+', "%2B")));
+        let link = format!("</v2/{repository}/referrers/{subject}?last={}{filter}>; rel=\"next\"", from + page_size);
+        headers.insert(http::header::LINK, link.parse().unwrap());
+    }
     response
 }
 

@@ -29,6 +29,8 @@ pub enum Kind {
     Truncate(usize),
     /// One byte of the answer's body is another.
     Corrupt,
+    /// It is carried out and answered, and then undone, as by another writer who knew nothing of it.
+    Undone,
     /// The token that came with the request is no longer good: 401 with a challenge.
     ExpireToken,
 }

@@ -36,6 +36,8 @@ pub struct Behaviour {
     pub ranges: bool,
     /// Uploads go to this host (and port) instead, and blobs come from it by redirect.
     pub storage: Option<String>,
+    /// Referrers are kept track of and listed, so many on a page. Without it the API is not there, as in version 1.0.
+    pub referrers: Option<usize>,
 }
 
 impl Default for Behaviour {
@@ -47,6 +49,7 @@ impl Default for Behaviour {
             whole_uploads: true,
             ranges: true,
             storage: None,
+            referrers: Some(100),
         }
     }
 }
@@ -178,6 +181,11 @@ impl Registry {
     /// Replaces the content under a digest, as a broken disk would.
     pub fn corrupt_blob(&self, digest: &str, content: &[u8]) {
         self.shared.state().store.corrupt(digest, Bytes::copy_from_slice(content));
+    }
+
+    /// Deletes a manifest, as a clean-up would.
+    pub fn delete_manifest(&self, repository: &str, digest: &str) {
+        self.shared.state().store.delete_manifest(repository, digest);
     }
 
     /// The digest under a tag.

@@ -124,6 +124,12 @@ async fn handle(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Respo
             shared.state().auth.expire(&call.headers);
             api::answer(&shared, &call)
         }
+        Some(Kind::Undone) => {
+            let before = shared.state().store.clone();
+            let response = api::answer(&shared, &call);
+            shared.state().store = before;
+            response
+        }
         _ => api::answer(&shared, &call),
     };
     let body = response.body_mut();

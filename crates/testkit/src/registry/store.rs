@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::image::digest;
 
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Store {
     blobs: BTreeMap<String, Bytes>,
     repositories: BTreeMap<String, Repository>,
@@ -16,7 +16,7 @@ pub(super) struct Store {
     next_upload: usize,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 struct Repository {
     blobs: BTreeSet<String>,
     /// By digest: media type and content.
@@ -68,6 +68,10 @@ impl Store {
             repository.tags.insert(tag.to_owned(), digest.clone());
         }
         digest
+    }
+
+    pub(super) fn delete_manifest(&mut self, repository: &str, digest: &str) {
+        self.repository(repository).manifests.remove(digest);
     }
 
     pub(super) fn manifest(&self, repository: &str, name: &str) -> Option<(String, Bytes)> {
