@@ -43,12 +43,16 @@ pub mod archive;
 pub mod artifact;
 pub mod env_vars;
 pub mod environment;
+pub mod history;
 pub mod inspect;
 pub mod layout;
 pub mod manifest;
+pub mod merge;
+pub mod promote;
 pub mod publish;
 pub mod reference;
 pub mod registry;
+pub mod rollback;
 pub mod transport;
 pub mod verify;
 

@@ -19,7 +19,7 @@ use vast_imagegen::reference::Reference;
 use vast_imagegen::transport::open_sink;
 
 use super::transport::TransportArgs;
-use super::{progress, session};
+use super::{progress, published, session};
 use crate::report::Exit;
 
 /// The command line.
@@ -81,11 +81,13 @@ pub(super) fn run(args: &Args) -> Result<Exit, Error> {
     let transports = args.transport.options(&env);
     let watch: Arc<dyn Progress> = Arc::new(Lines);
     let runner: Arc<dyn Runner> = Arc::new(System::default());
-    session::block_on(async {
+    session::publishing(&transports, async {
         // A destination that cannot be written to is found before the work is done, not after.
         let sink = open_sink(&args.to, &transports).await?;
         let built = planned.run(&transports, &runner, &watch).await?;
-        publish(&built.publication(), &*sink, args.transport.parallel(), &*progress::progress()).await?;
+        let published =
+            publish(&built.publication(), &*sink, args.transport.parallel(), &*progress::progress()).await?;
+        published::warn(&published);
         print_result(args, planned.engine(), &built);
         Ok(Exit::Success)
     })

@@ -4,7 +4,11 @@ mod build;
 mod copy;
 mod environment;
 mod inspect;
+mod merge;
 mod progress;
+mod promote;
+mod published;
+mod rollback;
 mod session;
 mod text;
 mod transport;
@@ -37,6 +41,12 @@ enum Command {
     Environment(environment::Args),
     /// Show an image's platforms, layers, history and configuration, without reading layers.
     Inspect(inspect::Args),
+    /// Make one multi-platform image of several images, without pulling them.
+    Merge(merge::Args),
+    /// Give an image that was tested its names for production, all at once when everything is there.
+    Promote(promote::Args),
+    /// Put a tag back to what it named before.
+    Rollback(rollback::Args),
     /// Check that an image is what it claims to be and what the guide asks for; exit 1 if not.
     Verify(verify::Args),
 }
@@ -53,6 +63,9 @@ pub fn run() -> ExitCode {
         Command::Copy(args) => copy::run(args),
         Command::Environment(args) => environment::run(args),
         Command::Inspect(args) => inspect::run(args),
+        Command::Merge(args) => merge::run(args),
+        Command::Promote(args) => promote::run(args),
+        Command::Rollback(args) => rollback::run(args),
         Command::Verify(args) => verify::run(args),
     };
     done.unwrap_or_else(|error| fail(&error)).into()
