@@ -62,7 +62,7 @@ pub(super) enum Manner {
 /// What became of a blob that was sent in chunks.
 enum Sent {
     All,
-    /// A chunk of this size was refused for its size.
+    /// A chunk was refused for its size; one of this size may not be.
     TooLarge(u64),
 }
 
