@@ -58,24 +58,28 @@ impl Place {
 
 /// Boots an image, waits until `hello` answers, and compares the environment hash inside with what is recorded.
 fn boot_and_compare(place: &Place, image: &Unpacked, reference: &str, name: &str) {
-    let environment: BTreeMap<String, String> =
-        [("CONTAINER_ID", "4242"), ("VAST_CONTAINERLABEL", "C.4242"), ("ENABLE_HTTPS", "false"), ("ENABLE_AUTH", "false")]
-            .into_iter()
-            .map(|(name, value)| (name.to_owned(), value.to_owned()))
-            .collect();
+    let environment: BTreeMap<String, String> = [
+        ("CONTAINER_ID", "4242"),
+        ("VAST_CONTAINERLABEL", "C.4242"),
+        ("ENABLE_HTTPS", "false"),
+        ("ENABLE_AUTH", "false"),
+    ]
+    .into_iter()
+    .map(|(name, value)| (name.to_owned(), value.to_owned()))
+    .collect();
     let options = Options { environment, arguments: vec!["--no-cert-gen".to_owned()], ..Options::default() };
     let mut container = Container::boot(image, &place.folder.path().join(name), &options).unwrap();
     container
         .until("hello answers", LIMIT, |container| {
-            let output = container.visitor("curl").args(["-sf", "--max-time", "5", "http://127.0.0.1:17860/health"]).output();
+            let output =
+                container.visitor("curl").args(["-sf", "--max-time", "5", "http://127.0.0.1:17860/health"]).output();
             output.is_ok_and(|output| output.status.success()).then_some(())
         })
         .unwrap();
     let inside = program::output(&mut container.command("/opt/instance-tools/bin/vast-envhash")).unwrap();
     let written = fs::read_to_string(container.path("/.env_hash")).unwrap();
     assert_eq!(inside.trim(), written.trim());
-    let recorded: serde_json::Value =
-        serde_json::from_str(&place.imagegen(&["environment", reference])).unwrap();
+    let recorded: serde_json::Value = serde_json::from_str(&place.imagegen(&["environment", reference])).unwrap();
     assert_eq!(recorded["hash"], inside.trim());
 }
 

@@ -113,9 +113,25 @@ impl Place {
         std::fs::create_dir_all(&folder).unwrap();
         let layout = folder.join("layout").display().to_string();
         for command in [
-            vec!["skopeo", "--insecure-policy", "--override-arch", "amd64", "copy", "--quiet", "--src-tls-verify=false",
-                &format!("docker://{}", self.at(name)), &format!("oci:{layout}:i")],
-            vec!["umoci", "unpack", "--rootless", "--image", &format!("{layout}:i"), folder.join("bundle").to_str().unwrap()],
+            vec![
+                "skopeo",
+                "--insecure-policy",
+                "--override-arch",
+                "amd64",
+                "copy",
+                "--quiet",
+                "--src-tls-verify=false",
+                &format!("docker://{}", self.at(name)),
+                &format!("oci:{layout}:i"),
+            ],
+            vec![
+                "umoci",
+                "unpack",
+                "--rootless",
+                "--image",
+                &format!("{layout}:i"),
+                folder.join("bundle").to_str().unwrap(),
+            ],
         ] {
             let output = Command::new(command[0]).args(&command[1..]).output().unwrap();
             assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
@@ -145,7 +161,8 @@ fn one_command_brings_a_base_fix_to_every_image_that_can_take_it_and_says_why_ot
     place.build("base2", BASE, &fixed, "base:v2");
     let list = place.dir.path().join("images");
     let [one, two, three] = ["one:v1", "two:v1", "three:v1"].map(|name| place.at(name));
-    std::fs::write(&list, format!("# everything on the base\n{one}\n{two} {}\n\n{three} # last\n", place.at("two:v2"))).unwrap();
+    std::fs::write(&list, format!("# everything on the base\n{one}\n{two} {}\n\n{three} # last\n", place.at("two:v2")))
+        .unwrap();
     let (list, onto) = (list.to_str().unwrap().to_owned(), place.at("base:v2"));
 
     let before: Vec<Vec<String>> = ["one:v1", "two:v1"].iter().map(|name| place.layers("arm64", name)).collect();

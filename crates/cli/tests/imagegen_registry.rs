@@ -156,6 +156,61 @@ fn a_registry_that_is_down_refuses_or_hangs_up_is_one_clear_message() {
 }
 
 #[test]
+fn a_credential_helper_of_docker_is_asked() {
+    let registry = Registry::start_with(Behaviour { access: Access::token("user", "secret"), ..Behaviour::default() });
+    registry.push("app", "v1", &ImageBuilder::new().file("a", b"1").build());
+    let dir = tempfile::tempdir().unwrap();
+    let helper = dir.path().join("docker-credential-ofatest");
+    // It is given the registry's name, and answers as Docker's helpers do.
+    let script = format!(
+        "#!/bin/sh\nread -r asked\n[ \"$1 $asked\" = 'get {}' ] || {{ echo 'credentials not found'; exit 1; }}\n\
+         echo '{{\"ServerURL\":\"x\",\"Username\":\"user\",\"Secret\":\"secret\"}}'\n",
+        registry.host()
+    );
+    std::fs::write(&helper, script).unwrap();
+    std::fs::set_permissions(&helper, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let config = dir.path().join("config.json");
+    let run = |target: &str| {
+        Command::new(env!("CARGO_BIN_EXE_vast-imagegen"))
+            .args(["copy", &registry.reference("app:v1"), &registry.reference(target)])
+            .env_clear()
+            .env("PATH", format!("{}:/usr/bin:/bin", dir.path().display()))
+            .env("DOCKER_CONFIG", dir.path())
+            .output()
+            .unwrap()
+    };
+    let host = registry.host();
+    for (target, text) in
+        [("target:one", json!({"credHelpers": {host: "ofatest"}})), ("target:all", json!({"credsStore": "ofatest"}))]
+    {
+        std::fs::write(&config, text.to_string()).unwrap();
+        let output = run(target);
+        assert_eq!(code(&output), 0, "{}", stderr(&output));
+    }
+    assert_eq!(registry.tags("target"), ["all", "one"]);
+    // One that knows nothing of this registry: the image may still be read, but not written.
+    std::fs::write(&helper, "#!/bin/sh\necho 'credentials not found in native keychain'; exit 1\n").unwrap();
+    let output = run("target:none");
+    assert_eq!(code(&output), 2);
+    assert!(stderr(&output).contains("asks for credentials"), "{}", stderr(&output));
+}
+
+#[test]
+fn plain_http_is_spoken_to_other_machines_only_if_that_is_allowed() {
+    let registry = Registry::start();
+    registry.push("app", "v1", &ImageBuilder::new().file("a", b"1").build());
+    // An address that leads here as well, and is no loopback address.
+    let source = registry.reference("app:v1").replace("127.0.0.1", "0.0.0.0");
+    let dir = tempfile::tempdir().unwrap();
+    let output = imagegen(dir.path(), &["copy", &source, "oci:out", "--attempts", "1"]);
+    assert_eq!(code(&output), 2);
+    assert!(stderr(&output).contains("cannot be reached"), "{}", stderr(&output));
+    assert_eq!(registry.log(), Vec::new(), "nothing that it could read");
+    let output = imagegen(dir.path(), &["copy", &source, "oci:out", "--insecure"]);
+    assert_eq!(code(&output), 0, "{}", stderr(&output));
+}
+
+#[test]
 fn nothing_is_tagged_when_the_target_fails_midway() {
     let (from, to) = (Registry::start(), Registry::start());
     from.push("app", "v1", &ImageBuilder::new().file("a", &vec![7; 100_000]).build());

@@ -98,6 +98,55 @@ pub enum Error {
         /// The image's digest.
         actual: Digest,
     },
+    /// Two images for one platform cannot be in one index.
+    #[error("`{first}` and `{second}` are both for {platform}")]
+    SamePlatform {
+        /// The platform.
+        platform: String,
+        /// One image.
+        first: String,
+        /// The other.
+        second: String,
+    },
+    /// Some tags were moved, others not.
+    #[error("{}the tag of `{failed}` could not be moved", moved_before(moved))]
+    Promotion {
+        /// Those that were moved.
+        moved: Vec<String>,
+        /// The first that was not.
+        failed: String,
+        /// The cause.
+        #[source]
+        source: Box<Error>,
+    },
+    /// Nothing is known about what a tag named before.
+    #[error("cannot roll `{reference}` back: {reason}")]
+    NoHistory {
+        /// The tag.
+        reference: String,
+        /// Why.
+        reason: String,
+    },
+    /// What a tag named before is no longer whole.
+    #[error("cannot roll `{reference}` back to {previous}: {what} is no longer in the registry")]
+    PreviousGone {
+        /// The tag.
+        reference: String,
+        /// What it named before.
+        previous: Digest,
+        /// What is missing.
+        what: String,
+    },
+    /// Somebody else moved a tag at the same time.
+    #[error("somebody else moved `{reference}`, which {}, not {expected}", names(*actual))]
+    Raced {
+        /// The tag.
+        reference: String,
+        /// What it should have named.
+        expected: Digest,
+        /// What it names.
+        actual: Option<Digest>,
+    },
     /// The work was abandoned because the program is ending.
     #[error("the work was interrupted")]
     Interrupted,
@@ -194,6 +243,19 @@ impl Error {
             }
             Self::OtherDigest { .. } => Some("leave the digest out of the name that is written".to_owned()),
             Self::NotWritable { .. } => Some("write to a registry, oci: or oci-archive:".to_owned()),
+            Self::SamePlatform { .. } => Some("leave one of them out, or merge them under different tags".to_owned()),
+            Self::Promotion { .. } => {
+                Some("run the same again: what is there already is not sent again, and the other tags follow".to_owned())
+            }
+            Self::NoHistory { .. } => Some(
+                "history begins with the next publication by this program; name an older image by its digest with `promote`"
+                    .to_owned(),
+            ),
+            Self::PreviousGone { .. } => Some("publish it again, from where it is still whole".to_owned()),
+            Self::Raced { .. } => Some("look at what it names now, and run the same again if it is still wanted".to_owned()),
+            Self::Content { .. } | Self::Malformed { .. } => {
+                Some("the content was altered or badly made: `vast-imagegen verify --deep` says what else is wrong with it".to_owned())
+            }
             Self::Dockerfile { problem, .. } => problem.hint(),
             Self::Instruction { problem, .. } | Self::Overlay { problem, .. } => problem.hint(),
             Self::Definition { source, .. } => source.hint(),
@@ -212,6 +274,14 @@ impl Error {
             Err(source) => Self::Content { reference: reference.to_owned(), source },
         }
     }
+}
+
+fn moved_before(moved: &[String]) -> String {
+    if moved.is_empty() { String::new() } else { format!("`{}` moved, but ", moved.join("`, `")) }
+}
+
+fn names(digest: Option<Digest>) -> String {
+    digest.map_or_else(|| "names nothing".to_owned(), |digest| format!("names {digest}"))
 }
 
 fn existing_platforms(existing: &[Platform]) -> String {

@@ -45,14 +45,18 @@ pub mod artifact;
 pub mod env_vars;
 pub mod environment;
 pub mod extend;
+pub mod history;
 pub mod inspect;
 pub mod layout;
 pub mod manifest;
+pub mod merge;
+pub mod promote;
 pub mod publish;
 pub mod rebase;
 pub mod record;
 pub mod reference;
 pub mod registry;
+pub mod rollback;
 pub mod transport;
 pub mod verify;
 

@@ -11,6 +11,7 @@ use oci_spec::image::{Descriptor, ImageManifest};
 use crate::Error;
 use crate::artifact;
 use crate::digest::Digest;
+use crate::history::{self, Written};
 use crate::manifest::{Manifest, is_image, is_index, malformed};
 use crate::platform::Platform;
 use crate::record::{ENVIRONMENT, PATH_INDEXES};
@@ -25,7 +26,7 @@ pub const DEFAULT_PARALLEL: usize = 6;
 const LAST_ANSWERS: Duration = Duration::from_secs(2);
 
 /// How deep indexes may name indexes. Nobody nests them more than once; a hostile one would go on for ever.
-const MAX_DEPTH: usize = 4;
+pub(crate) const MAX_DEPTH: usize = 4;
 
 /// How many artifacts about one image are copied with it at most.
 const MAX_REFERRERS: usize = 1000;
@@ -85,6 +86,18 @@ pub struct Published {
     pub written: usize,
     /// Their size together.
     pub written_bytes: u64,
+    /// What was written down about what the names stood for before, one after the other.
+    pub history: Vec<Written>,
+}
+
+impl Publication<'_> {
+    /// The manifest that gets the name.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn named(&self) -> Result<&RawManifest, Error> {
+        self.manifests.last().ok_or_else(|| malformed("publication", "nothing", "it has no manifest"))
+    }
 }
 
 /// Puts everything into `sink`, at most `parallel` blobs at once, and names it last.
@@ -97,23 +110,56 @@ pub async fn publish(
     parallel: usize,
     progress: &dyn Progress,
 ) -> Result<Published, Error> {
-    let published = put(publication, sink, parallel, progress).await;
+    let published = async {
+        let mut published = place_all(publication, sink, parallel, progress).await?;
+        name_all(publication.named()?, &[sink], &mut published).await?;
+        Ok(published)
+    };
+    let published = published.await;
     sink.settle().await;
     published
 }
 
-async fn put(
+/// Moves names to a manifest that is there with all that it names. What they stood for before is written down for all of
+/// them before the first one moves.
+///
+/// # Errors
+/// The first failure. After the first name was moved it is [`Error::Promotion`], which says how far it went.
+pub(crate) async fn name_all(
+    named: &RawManifest,
+    sinks: &[&dyn ImageSink],
+    published: &mut Published,
+) -> Result<(), Error> {
+    for sink in sinks {
+        if let Some(image) = sink.registry() {
+            published.history.push(history::write(image, named).await?);
+        }
+    }
+    let mut moved = Vec::new();
+    for sink in sinks {
+        match sink.name(named).await {
+            Ok(()) => moved.push(sink.reference()),
+            Err(error) if moved.is_empty() => return Err(error),
+            Err(error) => {
+                return Err(Error::Promotion { moved, failed: sink.reference(), source: Box::new(error) });
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Puts everything into `sink` and names nothing.
+pub(crate) async fn place_all(
     publication: &Publication<'_>,
     sink: &dyn ImageSink,
     parallel: usize,
     progress: &dyn Progress,
 ) -> Result<Published, Error> {
-    let Some(named) = publication.manifests.last() else {
-        return Err(malformed("publication", &sink.reference(), "it has no manifest"));
-    };
+    let named = publication.named()?;
     let mut seen = BTreeSet::new();
     let blobs = publication.blobs.iter().filter(|blob| seen.insert(blob.descriptor.digest().to_string()));
-    let mut published = Published { digest: named.digest(), present: 0, mounted: 0, written: 0, written_bytes: 0 };
+    let mut published =
+        Published { digest: named.digest(), present: 0, mounted: 0, written: 0, written_bytes: 0, history: Vec::new() };
     // Boxed one by one: the compiler cannot prove nested futures of borrowed blobs to be `Send` otherwise.
     let failed = &AtomicBool::new(false);
     let placings: Vec<_> = blobs
@@ -150,7 +196,6 @@ async fn put(
         sink.put_manifest(manifest).await?;
     }
     attach(&publication.referrers, sink).await?;
-    sink.name(named).await?;
     Ok(published)
 }
 
@@ -273,6 +318,10 @@ async fn add_referrers<'a>(publication: &mut Publication<'a>, source: &'a dyn Im
     let mut seen: BTreeSet<Digest> = open.iter().map(|(digest, _)| *digest).collect();
     while let Some((subject, depth)) = open.pop_front() {
         for entry in source.referrers(&subject, None).await? {
+            // The history of a tag is not about the image, and not true of another tag.
+            if artifact::is_of_type(&entry, history::ARTIFACT_TYPE) {
+                continue;
+            }
             let artifact = source.manifest(&entry).await?;
             if !seen.insert(artifact.digest()) {
                 continue;

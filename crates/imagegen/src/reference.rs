@@ -146,6 +146,17 @@ impl RegistryReference {
         Self { inner, digest: Some(digest) }
     }
 
+    /// The same repository with another tag.
+    ///
+    /// # Errors
+    /// The text is no tag.
+    pub fn with_tag(&self, tag: &str) -> Result<Self, ParseReferenceError> {
+        if tag.contains(['/', '@', ':']) {
+            return Err(ParseReferenceError::new(tag, "a tag has none of `/`, `:` and `@`", None));
+        }
+        format!("{}/{}:{tag}", self.registry(), self.repository()).parse()
+    }
+
     /// `host/repo:tag[@digest]`, without the transport: what labels and Dockerfiles hold.
     #[must_use]
     pub fn bare(&self) -> String {

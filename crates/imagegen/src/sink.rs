@@ -8,6 +8,7 @@ use oci_spec::image::Descriptor;
 
 use crate::Error;
 use crate::digest::Digest;
+use crate::registry::RegistryImage;
 use crate::source::{ImageSource, RawManifest};
 
 /// Told how many bytes of a blob have gone out so far, for progress bars. An upload that starts again counts from nothing again.
@@ -85,6 +86,11 @@ pub trait ImageSink: Send + Sync {
 
     /// Gives the manifest, which is there already, the name of [`reference`](Self::reference). The last step of publishing.
     async fn name(&self, manifest: &RawManifest) -> Result<(), Error>;
+
+    /// The image as one of a registry, where names have a [history](crate::history).
+    fn registry(&self) -> Option<&RegistryImage> {
+        None
+    }
 
     /// Cleans up what was begun and not completed, as well as it can. Called when publishing is over, however it ended.
     async fn settle(&self) {}

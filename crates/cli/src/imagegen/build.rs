@@ -7,9 +7,7 @@ use std::sync::Arc;
 use serde_json::json;
 use vast_imagegen::Error;
 use vast_imagegen::build::runner::{Runner, System};
-use vast_imagegen::build::{
-    BASE_CONTEXT, Build, Built, Engine, NamedContext, Options, Progress, base_context,
-};
+use vast_imagegen::build::{BASE_CONTEXT, Build, Built, Engine, NamedContext, Options, Progress, base_context};
 use vast_imagegen::definition::Definition;
 use vast_imagegen::layer::Compression;
 use vast_imagegen::platform::Platform;
@@ -18,7 +16,7 @@ use vast_imagegen::reference::Reference;
 use vast_imagegen::transport::open_sink;
 
 use super::transport::TransportArgs;
-use super::{progress, session, stamp};
+use super::{progress, published, session, stamp};
 use crate::report::Exit;
 
 /// The command line.
@@ -80,11 +78,13 @@ pub(super) fn run(args: &Args) -> Result<Exit, Error> {
     let transports = args.transport.options(&env);
     let watch: Arc<dyn Progress> = Arc::new(Lines);
     let runner: Arc<dyn Runner> = Arc::new(System::default());
-    session::block_on(async {
+    session::publishing(&transports, async {
         // A destination that cannot be written to is found before the work is done, not after.
         let sink = open_sink(&args.to, &transports).await?;
         let built = planned.run(&transports, &runner, &watch).await?;
-        publish(&built.publication(), &*sink, args.transport.parallel(), &*progress::progress()).await?;
+        let published =
+            publish(&built.publication(), &*sink, args.transport.parallel(), &*progress::progress()).await?;
+        published::warn(&published);
         print_result(args, planned.engine(), &built);
         Ok(Exit::Success)
     })

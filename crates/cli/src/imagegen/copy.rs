@@ -9,9 +9,9 @@ use vast_imagegen::sink::ImageSink;
 use vast_imagegen::transport::{open_sink, open_source};
 
 use super::progress::progress;
-use super::session;
 use super::text::size;
 use super::transport::TransportArgs;
+use super::{published, session};
 use crate::report::Exit;
 
 /// The command line.
@@ -37,7 +37,7 @@ pub(super) struct Args {
 /// Copies.
 pub(super) fn run(args: &Args) -> Result<Exit, Error> {
     let options = args.transport.options(&session::environment());
-    session::block_on(async {
+    session::publishing(&options, async {
         let source = open_source(&args.source, &options).await?;
         let sink = open_sink(&args.target, &options).await?;
         let publication = match &args.platform {
@@ -48,18 +48,15 @@ pub(super) fn run(args: &Args) -> Result<Exit, Error> {
             return plan(args, &publication, &*sink).await;
         }
         let published = publish(&publication, &*sink, args.transport.parallel(), &*progress()).await?;
+        published::warn(&published);
         if args.json {
             println!(
                 "{}",
                 json!({
                     "reference": args.target.to_string(),
                     "digest": published.digest,
-                    "blobs": {
-                        "present": published.present,
-                        "mounted": published.mounted,
-                        "written": published.written,
-                        "written_bytes": published.written_bytes,
-                    },
+                    "previous": published::previous(&published),
+                    "blobs": published::blobs(&published),
                 })
             );
         } else {

@@ -5,8 +5,12 @@ mod copy;
 mod environment;
 mod extend;
 mod inspect;
+mod merge;
 mod progress;
+mod promote;
+mod published;
 mod rebase;
+mod rollback;
 mod session;
 mod stamp;
 mod text;
@@ -42,8 +46,14 @@ enum Command {
     Extend(Box<extend::Args>),
     /// Show an image's platforms, layers, history and configuration, without reading layers.
     Inspect(inspect::Args),
+    /// Make one multi-platform image of several images, without pulling them.
+    Merge(merge::Args),
+    /// Give an image that was tested its names for production, all at once when everything is there.
+    Promote(promote::Args),
     /// Put images on another version of their base, without rebuilding them; exit 1 where that cannot be proven to be right.
     Rebase(Box<rebase::Args>),
+    /// Put a tag back to what it named before.
+    Rollback(rollback::Args),
     /// Check that an image is what it claims to be and what the guide asks for; exit 1 if not.
     Verify(verify::Args),
 }
@@ -61,7 +71,10 @@ pub fn run() -> ExitCode {
         Command::Environment(args) => environment::run(args),
         Command::Extend(args) => extend::run(args),
         Command::Inspect(args) => inspect::run(args),
+        Command::Merge(args) => merge::run(args),
+        Command::Promote(args) => promote::run(args),
         Command::Rebase(args) => rebase::run(args),
+        Command::Rollback(args) => rollback::run(args),
         Command::Verify(args) => verify::run(args),
     };
     done.unwrap_or_else(|error| fail(&error)).into()

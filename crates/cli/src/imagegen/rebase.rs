@@ -112,7 +112,8 @@ fn wanted(args: &Args) -> Result<Vec<(Reference, Reference)>, Error> {
         return Ok(vec![(image.clone(), args.to.clone().unwrap_or_else(|| image.clone()))]);
     }
     let path = args.all.clone().unwrap_or_default();
-    let text = std::fs::read_to_string(&path).map_err(|source| Error::File { action: "read", path: path.clone(), source })?;
+    let text =
+        std::fs::read_to_string(&path).map_err(|source| Error::File { action: "read", path: path.clone(), source })?;
     parse_list(&text, &path)
 }
 

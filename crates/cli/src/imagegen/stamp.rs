@@ -8,12 +8,14 @@ use vast_imagegen::env_vars;
 
 /// The time of new files and of the image, in seconds since 1970.
 pub(super) fn epoch(env: &BTreeMap<String, String>) -> Result<i64, String> {
-    let Some(text) = env.get(env_vars::SOURCE_DATE_EPOCH).map(|text| text.trim()).filter(|text| !text.is_empty()) else {
+    let Some(text) = env.get(env_vars::SOURCE_DATE_EPOCH).map(|text| text.trim()).filter(|text| !text.is_empty())
+    else {
         return Ok(DEFAULT_EPOCH);
     };
-    text.parse().ok().filter(|epoch| (0..=253_402_300_799).contains(epoch)).ok_or_else(|| {
-        format!("{} is `{text}`, which is no number of seconds since 1970", env_vars::SOURCE_DATE_EPOCH)
-    })
+    text.parse()
+        .ok()
+        .filter(|epoch| (0..=253_402_300_799).contains(epoch))
+        .ok_or_else(|| format!("{} is `{text}`, which is no number of seconds since 1970", env_vars::SOURCE_DATE_EPOCH))
 }
 
 /// Where indexes of layers are kept.

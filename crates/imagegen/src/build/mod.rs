@@ -33,8 +33,8 @@ pub(crate) mod overlay;
 mod owner;
 mod plan;
 mod problem;
-pub mod runner;
 mod records;
+pub mod runner;
 mod scope;
 pub(crate) mod stack;
 

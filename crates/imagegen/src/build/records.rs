@@ -11,11 +11,7 @@ use crate::record::{RecordedIndexes, environment, path_indexes};
 
 impl BuiltImage {
     /// Records the path indexes of all layers. Those that are neither recorded nor in `cache` are read from their layers.
-    pub(crate) async fn record_indexes(
-        &mut self,
-        recorded: &RecordedIndexes,
-        cache: &IndexCache,
-    ) -> Result<(), Error> {
+    pub(crate) async fn record_indexes(&mut self, recorded: &RecordedIndexes, cache: &IndexCache) -> Result<(), Error> {
         let attachment = path_indexes(&self.manifest, self.layers(), recorded, cache).await?;
         self.attach(attachment);
         Ok(())

@@ -67,9 +67,10 @@ fn distribution(text: &str) -> Option<Distribution> {
         return None;
     }
     let field = |name: &str| {
-        let mut found = header.iter().enumerate().filter(|(_, line)| {
-            line.split_once(':').is_some_and(|(key, _)| key.eq_ignore_ascii_case(name))
-        });
+        let mut found = header
+            .iter()
+            .enumerate()
+            .filter(|(_, line)| line.split_once(':').is_some_and(|(key, _)| key.eq_ignore_ascii_case(name)));
         let (number, line) = found.next()?;
         let folded = header.get(number + 1).is_some_and(|next| next.starts_with([' ', '\t']));
         let value = line.split_once(": ")?.1;

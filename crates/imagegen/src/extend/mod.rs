@@ -244,10 +244,8 @@ impl Extending<'_> {
         let (folder, epoch) = (self.options.overlay.clone(), self.options.stamp.epoch);
         let planned = blocking(move || Ok(Overlay::plan(&mut Tree::default(), number, &folder, epoch))).await?;
         let overlay = planned.map_err(|problem| self.problem(problem))?.without_parents();
-        refusal::check(overlay.paths()).map_err(|refusal| Error::Extend {
-            reference: self.reference.to_string(),
-            refusal: Box::new(refusal),
-        })?;
+        refusal::check(overlay.paths())
+            .map_err(|refusal| Error::Extend { reference: self.reference.to_string(), refusal: Box::new(refusal) })?;
         Ok(overlay)
     }
 

@@ -41,7 +41,11 @@ impl fmt::Display for Refusal {
             paths.iter().map(|path| format!("`/{}`", path.display())).collect::<Vec<_>>().join(", ")
         };
         if !self.unknown_parents.is_empty() {
-            write!(f, "without its path indexes it cannot be known where these belong: {}", list(&self.unknown_parents))?;
+            write!(
+                f,
+                "without its path indexes it cannot be known where these belong: {}",
+                list(&self.unknown_parents)
+            )?;
             if !self.environment.is_empty() {
                 f.write_str("; ")?;
             }
@@ -63,13 +67,24 @@ mod tests {
     #[test]
     fn only_places_that_may_lead_elsewhere_and_the_environment_are_refused() {
         let refused = [
-            "bin/x", "sbin/x", "lib/x", "lib64/x/y", "libx32", "var/run/x", "var/lock", "tmp/x", "root/.bashrc",
-            "etc/os-release", "venv/main/lib/python3.12/site-packages/x.pth",
+            "bin/x",
+            "sbin/x",
+            "lib/x",
+            "lib64/x/y",
+            "libx32",
+            "var/run/x",
+            "var/lock",
+            "tmp/x",
+            "root/.bashrc",
+            "etc/os-release",
+            "venv/main/lib/python3.12/site-packages/x.pth",
         ];
         for path in refused {
             assert!(check([(Path::new(path), false)].into_iter()).is_err(), "{path}");
         }
-        for path in ["usr/bin/x", "opt/lib/x", "etc/bin", "var/lib/x", "var/runner/x", "binary", "rooted/x", "usr/lib/x"] {
+        for path in
+            ["usr/bin/x", "opt/lib/x", "etc/bin", "var/lib/x", "var/runner/x", "binary", "rooted/x", "usr/lib/x"]
+        {
             assert_eq!(check([(Path::new(path), false)].into_iter()), Ok(()), "{path}");
         }
         let both = [(Path::new("bin/x"), false), (Path::new("etc/os-release"), false)];

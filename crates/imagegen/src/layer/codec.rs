@@ -336,7 +336,11 @@ fn plain(bytes: &[u8]) -> Result<PathBuf, LayerError> {
         && !bytes.ends_with(b"/")
         && !bytes.windows(2).any(|pair| pair == b"//")
         && !bytes.split(|&byte| byte == b'/').any(|part| part == b".");
-    if is_plain { Ok(path.to_owned()) } else { Err(LayerError::Unsafe { path: path.to_owned(), why: "is no plain path" }) }
+    if is_plain {
+        Ok(path.to_owned())
+    } else {
+        Err(LayerError::Unsafe { path: path.to_owned(), why: "is no plain path" })
+    }
 }
 
 #[cfg(test)]

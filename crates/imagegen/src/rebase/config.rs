@@ -165,7 +165,8 @@ impl Fields<'_> {
 
     fn environment(&mut self) {
         let lines = |side: &Map<String, Value>| -> Vec<(String, String)> {
-            let pair = |line: &Value| line.as_str()?.split_once('=').map(|(name, value)| (name.to_owned(), value.to_owned()));
+            let pair =
+                |line: &Value| line.as_str()?.split_once('=').map(|(name, value)| (name.to_owned(), value.to_owned()));
             list(side.get("Env")).iter().filter_map(pair).collect()
         };
         let (old, image, mut merged) = (lines(self.old), lines(self.image), lines(self.new));
@@ -210,7 +211,13 @@ impl Fields<'_> {
         }
     }
 
-    fn environment_conflict(&mut self, name: &str, old: &impl serde::Serialize, new: &impl serde::Serialize, own: &str) {
+    fn environment_conflict(
+        &mut self,
+        name: &str,
+        old: &impl serde::Serialize,
+        new: &impl serde::Serialize,
+        own: &str,
+    ) {
         let field = format!("Env {name}");
         self.conflicts.push(FieldConflict { field, old: json!(old), new: json!(new), image: json!(own) });
     }
@@ -230,8 +237,7 @@ mod tests {
     use super::*;
 
     fn document(config: Value, history: &[&str]) -> Map<String, Value> {
-        let history: Vec<Value> =
-            history.iter().map(|line| json!({"created_by": line, "empty_layer": true})).collect();
+        let history: Vec<Value> = history.iter().map(|line| json!({"created_by": line, "empty_layer": true})).collect();
         json!({"config": config, "history": history}).as_object().unwrap().clone()
     }
 

@@ -190,8 +190,7 @@ impl<'a> Rebasing<'a> {
         let (old_source, old_image) = self.old_base(reference, &gathered.image, platform).await?;
         let old_layers = gather::diff_ids(&layers_of_base(&old_image, &old_source)?);
         let old = Side::base_of(&gathered.side, config_of(&old_image, &old_source.reference())?, old_layers)?;
-        let mut facts =
-            Facts { old: &old, image: &gathered.side, new: &new.side, environments: None };
+        let mut facts = Facts { old: &old, image: &gathered.side, new: &new.side, environments: None };
         if let Some(conflict) = plan::not_a_base(&facts) {
             return Ok((outcome(vec![conflict], false), None));
         }
@@ -320,10 +319,8 @@ impl<'a> Rebasing<'a> {
         let tree = stack.tree(&self.gatherer.cache).await?;
         let failed = |problem| Error::Overlay { overlay: envhash::FILE.into(), problem: Box::new(problem) };
         let epoch = self.options.stamp.epoch;
-        let planned =
-            Overlay::environment_hash(tree, number, &inventory.hash.to_string(), epoch).map_err(failed)?;
-        let how =
-            Writing { work: self.work.path().to_owned(), compression: self.options.compression, threads: 1 };
+        let planned = Overlay::environment_hash(tree, number, &inventory.hash.to_string(), epoch).map_err(failed)?;
+        let how = Writing { work: self.work.path().to_owned(), compression: self.options.compression, threads: 1 };
         let layer = blocking(move || Ok(planned.write(&how))).await?.map_err(failed)?;
         stack.push_planned(layer);
         let created = self.options.stamp.created();

@@ -102,7 +102,8 @@ impl Walk<'_> {
 
     /// Where a name leads, which must be the same on both bases; the parents too must be what they were.
     fn place(&mut self, path: &Path) -> Option<PathBuf> {
-        let (Resolved::Path(before), after) = (self.before.resolve(path, false), self.after.resolve(path, false)) else {
+        let (Resolved::Path(before), after) = (self.before.resolve(path, false), self.after.resolve(path, false))
+        else {
             return None;
         };
         if after != Resolved::Path(before.clone()) {

@@ -147,7 +147,10 @@ impl fmt::Display for Conflict {
             Self::Environment { change } => write!(f, "environment: {change}"),
             Self::Configuration(conflict) => {
                 let FieldConflict { field, old, new, image } = &**conflict;
-                write!(f, "configuration: {field} is {old} in the old base, {new} in the new one and {image} in the image")
+                write!(
+                    f,
+                    "configuration: {field} is {old} in the old base, {new} in the new one and {image} in the image"
+                )
             }
         }
     }
@@ -174,8 +177,7 @@ pub(super) fn plan(facts: &Facts<'_>) -> Plan {
     }
     let own_indexes = &facts.image.indexes[base.min(facts.image.indexes.len())..];
     let own = paths::compare(&facts.old.view(), &facts.image.view(), &facts.new.view(), own_indexes);
-    let mut conflicts: Vec<Conflict> =
-        own.into_iter().map(|(path, change)| Conflict::Path { path, change }).collect();
+    let mut conflicts: Vec<Conflict> = own.into_iter().map(|(path, change)| Conflict::Path { path, change }).collect();
     let dependents = Dependents::of(facts);
     let mut environment = Environment::Kept;
     if let Some((old, new)) = facts.environments {
@@ -217,9 +219,10 @@ impl Dependents {
         let mut lines = own_history.iter().filter(|line| line["empty_layer"] != true);
         let mut dependents = Self::default();
         for index in facts.image.indexes.iter().skip(base) {
-            let copied = lines.next().and_then(config::instruction).is_some_and(|(word, _)| {
-                matches!(word, "COPY" | "ADD" | "WORKDIR")
-            });
+            let copied = lines
+                .next()
+                .and_then(config::instruction)
+                .is_some_and(|(word, _)| matches!(word, "COPY" | "ADD" | "WORKDIR"));
             let is_only_the_hash = index.entries.iter().all(|entry| entry.path == Path::new(ENV_HASH));
             if !copied && !is_only_the_hash && !index.entries.is_empty() {
                 dependents.everything = true;

@@ -95,11 +95,7 @@ fn diff_id_of(descriptor: &Descriptor) -> Option<Digest> {
 }
 
 /// Reads one index; `None` where it is of no use.
-async fn read(
-    source: &dyn ImageSource,
-    descriptor: &Descriptor,
-    diff_id: Digest,
-) -> Result<Option<LayerIndex>, Error> {
+async fn read(source: &dyn ImageSource, descriptor: &Descriptor, diff_id: Digest) -> Result<Option<LayerIndex>, Error> {
     let reference = source.reference();
     let bytes = read_small(source, descriptor, MAX_INDEX_BYTES, "path index").await?;
     let decoded = blocking(move || Ok(LayerIndex::decode(&bytes[..]))).await?;

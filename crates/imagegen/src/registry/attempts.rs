@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use http::StatusCode;
 
-use super::auth::{Access, Authorization};
+use super::auth::{Access, Authorization, Refusal};
 use super::client::Client;
 use super::error::{Cause, RegistryError, status_text};
 use crate::Error;
@@ -15,11 +15,11 @@ pub(super) enum Failure {
     /// No connection came about.
     Unreachable { host: String, cause: Cause },
     /// The connection broke.
-    Cut { host: String, cause: Cause },
+    Cut { host: String, asked: String, cause: Cause },
     /// 429, 408 or 5xx.
-    Overloaded { host: String, status: StatusCode, retry_after: Option<Duration>, message: String },
+    Overloaded { host: String, asked: String, status: StatusCode, retry_after: Option<Duration>, message: String },
     /// 401: `challenges` are its `WWW-Authenticate` headers.
-    Challenged { challenges: Vec<String>, used: Option<Authorization>, message: String },
+    Challenged { challenges: Vec<String>, used: Option<Authorization>, asked: String, message: String },
     /// Another attempt would end the same.
     Final(RegistryError),
     /// What was to be sent could not be read.
@@ -37,6 +37,15 @@ impl From<RegistryError> for Failure {
 pub(super) enum Outcome {
     Registry(RegistryError),
     Content(Error),
+}
+
+impl From<Outcome> for Failure {
+    fn from(outcome: Outcome) -> Self {
+        match outcome {
+            Outcome::Registry(error) => Self::Final(error),
+            Outcome::Content(error) => Self::Content(error),
+        }
+    }
 }
 
 /// The attempts at one operation.
@@ -67,18 +76,25 @@ impl<'a> Attempts<'a> {
         self.renewed = false;
     }
 
+    /// The token was accepted, by a request that moved the operation on: it may need any number of them.
+    pub(super) fn accepted_for_long(&mut self) {
+        self.renewed = false;
+        self.renewals = 0;
+    }
+
     /// Returns when the next attempt may be made.
     ///
     /// # Errors
     /// Why there is none.
     pub(super) async fn next(&mut self, failure: Failure) -> Result<(), Outcome> {
         let mut failure = failure;
-        if let Failure::Challenged { challenges, used, message } = failure {
+        if let Failure::Challenged { challenges, used, asked, message } = failure {
             // An operation of several requests may meet a few tokens' ends, but not for ever.
             let again = !self.renewed && self.renewals < self.client.settings().retry.attempts.max(2);
             self.renewed = true;
             self.renewals += 1;
-            match self.client.auth().challenged(self.client, self.access, &challenges, used, message, again).await {
+            let refusal = Refusal { challenges, used, asked, message };
+            match self.client.auth().challenged(self.client, self.access, refusal, again).await {
                 Ok(()) => return Ok(()),
                 Err(next) => failure = next,
             }
@@ -106,9 +122,10 @@ impl<'a> Attempts<'a> {
         let attempts = self.failed;
         Outcome::Registry(match failure {
             Failure::Unreachable { host, cause } => RegistryError::Unreachable { host, source: cause },
-            Failure::Cut { host, cause } => RegistryError::Cut { host, attempts, source: cause },
-            Failure::Overloaded { host, status, retry_after, message } => RegistryError::Overloaded {
+            Failure::Cut { host, asked, cause } => RegistryError::Cut { host, asked, attempts, source: cause },
+            Failure::Overloaded { host, asked, status, retry_after, message } => RegistryError::Overloaded {
                 host,
+                asked,
                 status: status_text(status),
                 attempts,
                 retry_after_seconds: retry_after
@@ -116,8 +133,8 @@ impl<'a> Attempts<'a> {
                     .map(|asked| asked.as_secs()),
                 message,
             },
-            Failure::Challenged { message, .. } => {
-                RegistryError::Refused { host: self.access.registry.clone(), status: 401, user: None, message }
+            Failure::Challenged { asked, message, .. } => {
+                RegistryError::Refused { host: self.access.registry.clone(), status: 401, asked, user: None, message }
             }
             Failure::Final(error) => error,
             Failure::Content(error) => return Outcome::Content(error),

@@ -15,7 +15,7 @@ use serde::Deserialize;
 use tokio::sync::Mutex;
 
 use super::attempts::Failure;
-use super::client::{Client, Request};
+use super::client::{Client, Request, asked};
 use super::credentials::{Credential, Found};
 use super::error::{RegistryError, message_of};
 use crate::reference::{RegistryReference, is_loopback};
@@ -103,6 +103,19 @@ impl fmt::Debug for Authorization {
     }
 }
 
+/// A 401 and what it was about.
+#[derive(Debug)]
+pub(super) struct Refusal {
+    /// Its `WWW-Authenticate` headers.
+    pub(super) challenges: Vec<String>,
+    /// What the request carried.
+    pub(super) used: Option<Authorization>,
+    /// What it asked for.
+    pub(super) asked: String,
+    /// What the registry said.
+    pub(super) message: String,
+}
+
 /// How a registry wants to be asked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Challenge {
@@ -184,18 +197,18 @@ impl Auth {
         &self,
         client: &Client,
         access: &Access,
-        challenges: &[String],
-        used: Option<Authorization>,
-        message: String,
+        refusal: Refusal,
         again: bool,
     ) -> Result<(), Failure> {
         let host = self.host(&access.host).await;
         let mut host = host.lock().await;
-        let challenge = parse(challenges);
+        let Refusal { challenges, used, asked, message } = refusal;
+        let challenge = parse(&challenges);
         let refused = |user: Option<&str>, message: String| {
             Failure::Final(RegistryError::Refused {
                 host: access.registry.clone(),
                 status: StatusCode::UNAUTHORIZED.as_u16(),
+                asked: asked.clone(),
                 user: user.map(str::to_owned),
                 message,
             })
@@ -227,6 +240,7 @@ fn basic_token(access: &Access, found: &Found, now: SystemTime) -> Result<Token,
         return Err(Failure::Final(RegistryError::Refused {
             host: access.registry.clone(),
             status: StatusCode::UNAUTHORIZED.as_u16(),
+            asked: format!("a password for {}", access.repository),
             user: None,
             message: found.problem.clone().unwrap_or_default(),
         }));
@@ -282,7 +296,7 @@ async fn fetch_token(
         request = request.header(http::header::AUTHORIZATION, authorization.header());
     }
     let response = client.execute(&host, request).await?;
-    let status = response.status();
+    let (status, asked) = (response.status(), asked(&response));
     let body = client.read_body(&host, response, 1 << 20).await?;
     let user = found.credential.as_ref().map(|credential| credential.user().to_owned());
     match status {
@@ -299,13 +313,14 @@ async fn fetch_token(
         StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN | StatusCode::BAD_REQUEST => Err(RegistryError::Refused {
             host: access.registry.clone(),
             status: StatusCode::UNAUTHORIZED.as_u16(),
+            asked: format!("{asked} for {}", access.key()),
             user,
             message: found.problem.clone().unwrap_or_else(|| message_of(&body)),
         }
         .into()),
         status => {
-            Err(RegistryError::Answer { host, status: super::error::status_text(status), message: message_of(&body) }
-                .into())
+            let (status, message) = (super::error::status_text(status), message_of(&body));
+            Err(RegistryError::Answer { host, asked, status, message }.into())
         }
     }
 }

@@ -14,6 +14,7 @@ use super::auth::{Access, Auth};
 use super::credentials::AuthFiles;
 use super::error::{Cause, RegistryError, message_of, status_text};
 use super::retry::{Clock, RetryPolicy, SystemClock, retry_after};
+use super::sessions::Sessions;
 use crate::reference::is_loopback;
 
 /// How to speak to registries.
@@ -64,6 +65,18 @@ pub struct Client {
     auth: Auth,
     reads: Semaphore,
     writes: Semaphore,
+    sessions: Sessions,
+}
+
+/// What a request asked for, such as `PUT /v2/app/manifests/v1`: kept with its answer, for messages.
+///
+/// Without the query, where registries keep states and signatures.
+#[derive(Debug, Clone)]
+struct Asked(String);
+
+/// What the request of this answer asked for.
+pub(super) fn asked(response: &Response) -> String {
+    response.extensions().get::<Asked>().map_or_else(String::new, |asked| asked.0.clone())
 }
 
 /// One request, to be made once.
@@ -92,6 +105,11 @@ impl Request {
     pub(super) fn body(mut self, body: impl Into<reqwest::Body>) -> Self {
         self.body = Some(body.into());
         self
+    }
+
+    /// Method and path.
+    pub(super) fn asked(&self) -> String {
+        format!("{} {}", self.method, self.url.path())
     }
 
     pub(super) fn streamed(self, body: reqwest::Body) -> Self {
@@ -135,7 +153,18 @@ impl Client {
             auth: Auth::default(),
             reads: Semaphore::new(reads),
             writes: Semaphore::new(writes),
+            sessions: Sessions::default(),
         }
+    }
+
+    /// Tells the registries to forget all uploads that were begun and not completed. For the end of a program: whatever
+    /// still uploads fails.
+    pub async fn cancel_uploads(&self) {
+        self.sessions.cancel_all(self).await;
+    }
+
+    pub(super) fn sessions(&self) -> &Sessions {
+        &self.sessions
     }
 
     pub(super) fn settings(&self) -> &Settings {
@@ -170,10 +199,17 @@ impl Client {
     /// The address that a `Location` header names, relative or absolute.
     pub(super) fn location(response: &Response, access: &Access) -> Result<Url, RegistryError> {
         let location = response.headers().get(http::header::LOCATION).and_then(|value| value.to_str().ok());
-        location.and_then(|location| response.url().join(location).ok()).ok_or_else(|| RegistryError::Protocol {
-            host: access.host.clone(),
-            what: "no usable address to upload to".to_owned(),
-        })
+        let location = location.and_then(|location| response.url().join(location).ok());
+        let what = match location {
+            Some(url) if !["http", "https"].contains(&url.scheme()) => "an address to upload to that is none",
+            // What is uploaded, and the signature in the address, would be readable on the way.
+            Some(url) if response.url().scheme() == "https" && url.scheme() != "https" => {
+                "an address to upload to that leads from HTTPS to plain HTTP"
+            }
+            Some(url) => return Ok(url),
+            None => "no usable address to upload to",
+        };
+        Err(RegistryError::Protocol { host: access.host.clone(), what: format!("{what}, asked {}", asked(response)) })
     }
 
     /// Makes the request with what `access` needs, once.
@@ -190,14 +226,16 @@ impl Client {
         let response = self.execute(&access.host, request).await?;
         match response.status() {
             StatusCode::UNAUTHORIZED if own => {
+                let asked = asked(&response);
                 let challenges = response.headers().get_all(http::header::WWW_AUTHENTICATE);
                 let challenges = challenges.iter().filter_map(|value| value.to_str().ok().map(str::to_owned)).collect();
                 let message = self.message(response).await;
-                Err(Failure::Challenged { challenges, used, message })
+                Err(Failure::Challenged { challenges, used, asked, message })
             }
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Err(Failure::Final(RegistryError::Refused {
                 host: access.registry.clone(),
                 status: response.status().as_u16(),
+                asked: asked(&response),
                 user: used.and_then(|used| used.user().map(str::to_owned)),
                 message: self.message(response).await,
             })),
@@ -208,6 +246,7 @@ impl Client {
     /// Makes the request, once, as it is.
     pub(super) async fn execute(&self, host: &str, request: Request) -> Result<Response, Failure> {
         let client = self.http(host)?;
+        let asked = request.asked();
         let Request { method, url, headers, body, streamed } = request;
         let mut builder = client.request(method, url).headers(headers);
         if let Some(body) = body {
@@ -218,10 +257,11 @@ impl Client {
         } else {
             match tokio::time::timeout(self.settings.stall, builder.send()).await {
                 Ok(response) => response,
-                Err(_) => return Err(Failure::Cut { host: host.to_owned(), cause: self.stalled() }),
+                Err(_) => return Err(Failure::Cut { host: host.to_owned(), asked, cause: self.stalled() }),
             }
         };
-        let response = response.map_err(|error| transport_failure(host, &error))?;
+        let mut response = response.map_err(|error| transport_failure(host, &asked, &error))?;
+        response.extensions_mut().insert(Asked(asked.clone()));
         let status = response.status();
         let transient = [StatusCode::TOO_MANY_REQUESTS, StatusCode::REQUEST_TIMEOUT].contains(&status)
             || (status.is_server_error() && status != StatusCode::NOT_IMPLEMENTED);
@@ -230,16 +270,18 @@ impl Client {
         }
         let header = response.headers().get(http::header::RETRY_AFTER).and_then(|value| value.to_str().ok());
         let retry_after = header.and_then(|header| retry_after(header, self.settings.clock.now()));
-        Err(Failure::Overloaded { host: host.to_owned(), status, retry_after, message: self.message(response).await })
+        let message = self.message(response).await;
+        Err(Failure::Overloaded { host: host.to_owned(), asked, status, retry_after, message })
     }
 
     /// The next bytes of a body. A connection that does nothing for too long counts as cut.
     pub(super) async fn chunk(&self, host: &str, response: &mut Response) -> Result<Option<Bytes>, Failure> {
-        match tokio::time::timeout(self.settings.stall, response.chunk()).await {
-            Ok(Ok(chunk)) => Ok(chunk),
-            Ok(Err(error)) => Err(Failure::Cut { host: host.to_owned(), cause: Cause::of(&error) }),
-            Err(_) => Err(Failure::Cut { host: host.to_owned(), cause: self.stalled() }),
-        }
+        let cause = match tokio::time::timeout(self.settings.stall, response.chunk()).await {
+            Ok(Ok(chunk)) => return Ok(chunk),
+            Ok(Err(error)) => Cause::of(&error),
+            Err(_) => self.stalled(),
+        };
+        Err(Failure::Cut { host: host.to_owned(), asked: asked(response), cause })
     }
 
     /// A whole body of at most `limit_bytes`.
@@ -271,6 +313,7 @@ impl Client {
         let status = response.status();
         Failure::Final(RegistryError::Answer {
             host: access.host.clone(),
+            asked: asked(&response),
             status: status_text(status),
             message: self.message(response).await,
         })
@@ -315,13 +358,13 @@ fn redirects() -> reqwest::redirect::Policy {
     })
 }
 
-fn transport_failure(host: &str, error: &reqwest::Error) -> Failure {
-    let (host, cause) = (host.to_owned(), Cause::of(error));
+fn transport_failure(host: &str, asked: &str, error: &reqwest::Error) -> Failure {
+    let (host, asked, cause) = (host.to_owned(), asked.to_owned(), Cause::of(error));
     if error.is_connect() {
         Failure::Unreachable { host, cause }
     } else if error.is_redirect() || error.is_builder() {
         Failure::Final(RegistryError::Protocol { host, what: cause.to_string() })
     } else {
-        Failure::Cut { host, cause }
+        Failure::Cut { host, asked, cause }
     }
 }

@@ -21,10 +21,12 @@ pub enum RegistryError {
         source: Cause,
     },
     /// Connections came about and broke, every time.
-    #[error("the connection to {host} was cut, {attempts} times in a row")]
+    #[error("the connection to {host} was cut, {attempts} times in a row{}", asked_for(asked))]
     Cut {
         /// Host and port.
         host: String,
+        /// What it was asked for: method and path.
+        asked: String,
         /// How often it was tried.
         attempts: u32,
         /// The innermost cause of the last time.
@@ -32,12 +34,14 @@ pub enum RegistryError {
         source: Cause,
     },
     /// 401 or 403.
-    #[error("{host} {}", refusal(*status, user.as_deref(), message))]
+    #[error("{host} {}", refusal(*status, asked, user.as_deref(), message))]
     Refused {
         /// Host and port.
         host: String,
         /// 401 or 403.
         status: u16,
+        /// What it was asked for: method and path.
+        asked: String,
         /// The user whose credentials were sent; none were where it is `None`.
         user: Option<String>,
         /// What the registry said, or why configured credentials could not be used.
@@ -52,10 +56,12 @@ pub enum RegistryError {
         what: String,
     },
     /// 429 or 5xx, every time.
-    #[error("{host} answered {status}, {attempts} times in a row{}", said(message))]
+    #[error("{host} answered {status}, {attempts} times in a row{}{}", said(message), asked_for(asked))]
     Overloaded {
         /// Host and port.
         host: String,
+        /// What it was asked for: method and path.
+        asked: String,
         /// The last status, with its name.
         status: String,
         /// How often it was tried.
@@ -66,10 +72,12 @@ pub enum RegistryError {
         message: String,
     },
     /// Any other answer.
-    #[error("{host} answered {status}{}", said(message))]
+    #[error("{host} answered {status}{}{}", said(message), asked_for(asked))]
     Answer {
         /// Host and port.
         host: String,
+        /// What it was asked for: method and path.
+        asked: String,
         /// The status, with its name.
         status: String,
         /// What the registry said.
@@ -130,7 +138,22 @@ impl RegistryError {
                 Some("the registry speaks HTTPS: leave out --insecure".to_owned())
             }
             Self::Digest { .. } => Some("the registry or something before it altered the content".to_owned()),
-            _ => None,
+            Self::Overloaded { .. } => Some("try again later, or let it try more often with --attempts".to_owned()),
+            Self::Cut { .. } => Some(
+                "look for a proxy or a limit in between, or try again, more often with --attempts; what is there already is not sent again"
+                    .to_owned(),
+            ),
+            Self::Answer { status, .. } if status.starts_with("413") => {
+                Some("the registry or a proxy before it has a limit for what is sent: raise it there".to_owned())
+            }
+            Self::Answer { .. } | Self::Protocol { .. } => Some(
+                "the registry, or a proxy before it, does not do as the OCI distribution specification says: look into its log"
+                    .to_owned(),
+            ),
+            Self::PlainTokenService { .. } => {
+                Some("have the token service speak HTTPS, or allow plain HTTP with --insecure".to_owned())
+            }
+            Self::Client(_) => Some("install the system's certificate authorities (ca-certificates)".to_owned()),
         }
     }
 }
@@ -204,8 +227,12 @@ fn said(message: &str) -> String {
     if message.is_empty() { String::new() } else { format!(": {message}") }
 }
 
-fn refusal(status: u16, user: Option<&str>, message: &str) -> String {
-    let said = said(message);
+fn asked_for(asked: &str) -> String {
+    if asked.is_empty() { String::new() } else { format!(" ({asked})") }
+}
+
+fn refusal(status: u16, asked: &str, user: Option<&str>, message: &str) -> String {
+    let said = format!("{} ({status}{}{asked})", said(message), if asked.is_empty() { "" } else { " to " });
     match (user, status) {
         (Some(user), 401) => format!("refused the credentials of `{user}`{said}"),
         (Some(user), _) => format!("does not allow this to `{user}`{said}"),

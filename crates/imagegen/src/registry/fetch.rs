@@ -11,8 +11,8 @@ use tokio::sync::mpsc;
 
 use super::attempts::{Attempts, Failure, Outcome};
 use super::auth::Access;
-use super::client::{Client, Request};
-use super::error::{RegistryError, status_text};
+use super::client::{Client, Request, asked};
+use super::error::{Cause, RegistryError};
 use crate::Error;
 use crate::digest::Digest;
 
@@ -114,10 +114,7 @@ impl Fetch {
                 let what = "another part of a blob than was asked for".to_owned();
                 return Err(RegistryError::Protocol { host: host.clone(), what }.into());
             }
-            status => {
-                let message = self.client.message(response).await;
-                return Err(RegistryError::Answer { host: host.clone(), status: status_text(status), message }.into());
-            }
+            _ => return Err(self.client.unexpected(access, response).await),
         };
         // An answer without a length may have ended too early without anyone noticing.
         let length_known = response.content_length().is_some();
@@ -137,7 +134,7 @@ impl Fetch {
         // Where the length is known, the registry's blob is shorter than it should be: the reader finds that out.
         if *passed < self.size_bytes && !length_known {
             let cause = format!("it ended after {passed} of {} bytes", self.size_bytes);
-            return Err(Failure::Cut { host: host.clone(), cause: super::error::Cause::new(cause) });
+            return Err(Failure::Cut { host: host.clone(), asked: asked(&response), cause: Cause::new(cause) });
         }
         Ok(())
     }

@@ -1,7 +1,7 @@
 //! One image of a registry, as a source and a sink.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use async_trait::async_trait;
 use http::{Method, StatusCode};
@@ -15,7 +15,8 @@ use super::client::{Client, Request};
 use super::error::RegistryError;
 use super::fetch::{BlockingFetch, Fetch};
 use super::referrers::{Listing, SUBJECT};
-use super::upload::{Manner, Mount, Session, Sessions, Upload};
+use super::sessions::Session;
+use super::upload::{Manner, Mount, Upload};
 use crate::Error;
 use crate::digest::{Digest, Verified};
 use crate::manifest::{
@@ -34,9 +35,10 @@ pub struct RegistryImage {
     pub(super) push: Access,
     /// Read once: a tag that moves meanwhile does not mix two images.
     top: OnceCell<RawManifest>,
-    /// The registry refused uploads in one piece.
-    chunks: AtomicBool,
-    sessions: Sessions,
+    /// The registry refused uploads in one piece, and takes chunks of so many bytes; 0 where it did not.
+    chunk_bytes: AtomicU64,
+    /// Under what name its uploads are noted.
+    owner: u64,
     pub(super) referrers: Listing,
 }
 
@@ -45,14 +47,15 @@ impl RegistryImage {
     #[must_use]
     pub fn new(client: Arc<Client>, reference: RegistryReference) -> Self {
         let (pull, push) = (Access::pull(&reference), Access::push(&reference));
+        let owner = client.sessions().owner();
         Self {
             client,
             reference,
             pull,
             push,
             top: OnceCell::new(),
-            chunks: AtomicBool::new(false),
-            sessions: Sessions::default(),
+            chunk_bytes: AtomicU64::new(0),
+            owner,
             referrers: Listing::default(),
         }
     }
@@ -83,11 +86,7 @@ impl RegistryImage {
         let (registry, repository) = (self.reference.registry(), self.reference.repository());
         let host = &self.pull.host;
         let url = self.client.url(host, &format!("{repository}/manifests/{name}"))?;
-        let mut request = Request::new(Method::GET, url);
-        for accepted in [OCI_INDEX, OCI_MANIFEST, DOCKER_INDEX, DOCKER_MANIFEST] {
-            request = request.header(http::header::ACCEPT, accepted);
-        }
-        let response = self.client.send(&self.pull, request).await?;
+        let response = self.client.send(&self.pull, accepting_manifests(Request::new(Method::GET, url))).await?;
         match response.status() {
             StatusCode::OK => {}
             StatusCode::NOT_FOUND => {
@@ -156,10 +155,13 @@ impl RegistryImage {
         session: Option<Session>,
         sent: BytesSent<'_>,
     ) -> Result<Placed, Error> {
-        let mut manner = if self.chunks.load(Ordering::Relaxed) { Manner::Chunks } else { Manner::Whole };
+        let mut manner = match self.chunk_bytes.load(Ordering::Relaxed) {
+            0 => Manner::Whole,
+            chunk_bytes => Manner::Chunks(chunk_bytes),
+        };
         let result = upload.run(content, session, &mut manner, sent).await;
-        if manner == Manner::Chunks {
-            self.chunks.store(true, Ordering::Relaxed);
+        if let Manner::Chunks(chunk_bytes) = manner {
+            self.chunk_bytes.store(chunk_bytes, Ordering::Relaxed);
         }
         result.map(|()| Placed::Written).map_err(|outcome| self.failed("write to", outcome))
     }
@@ -205,8 +207,15 @@ impl RegistryImage {
     }
 }
 
+/// Asks for manifests of every kind that can be read.
+pub(super) fn accepting_manifests(request: Request) -> Request {
+    [OCI_INDEX, OCI_MANIFEST, DOCKER_INDEX, DOCKER_MANIFEST]
+        .into_iter()
+        .fold(request, |request, accepted| request.header(http::header::ACCEPT, accepted))
+}
+
 /// The digest that the registry says it stored or sent, where it says one of a kind that can be checked.
-fn stated_digest(response: &Response) -> Option<Digest> {
+pub(super) fn stated_digest(response: &Response) -> Option<Digest> {
     response.headers().get("docker-content-digest")?.to_str().ok()?.parse().ok()
 }
 
@@ -292,7 +301,7 @@ impl ImageSink for RegistryImage {
             descriptor,
             digest,
             reference: &reference,
-            sessions: &self.sessions,
+            owner: self.owner,
         };
         let Some(from) = self.mountable(content) else {
             return self.upload(&upload(&self.push), content, None, sent).await;
@@ -333,8 +342,12 @@ impl ImageSink for RegistryImage {
         self.attach_referrers(subject, referrers).await
     }
 
+    fn registry(&self) -> Option<&RegistryImage> {
+        Some(self)
+    }
+
     async fn settle(&self) {
         self.confirm_referrers().await;
-        self.sessions.cancel(&self.client, &self.push).await;
+        self.client.sessions().cancel(&self.client, self.owner).await;
     }
 }

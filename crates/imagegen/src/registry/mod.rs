@@ -21,9 +21,11 @@ mod credentials;
 mod error;
 mod fetch;
 mod image;
+mod naming;
 mod pump;
 mod referrers;
 mod retry;
+mod sessions;
 mod upload;
 
 pub use client::{Client, Settings};

@@ -1,11 +1,8 @@
 //! Writing blobs: present, mounted from another repository, or uploaded, in one piece or in chunks.
 
-use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Cursor};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::PoisonError;
 
 use bytes::Bytes;
 use http::{Method, StatusCode};
@@ -14,22 +11,21 @@ use reqwest::{Response, Url};
 
 use super::attempts::{Attempts, Failure, Outcome};
 use super::auth::Access;
-use super::client::{Client, Request};
+use super::client::{Client, Request, asked};
 use super::error::{Cause, RegistryError, message_of, status_text};
 use super::pump::Pump;
+use super::sessions::Session;
 use crate::Error;
 use crate::digest::Digest;
 use crate::sink::{BytesSent, Content};
 use crate::source::BlobReader;
 
-/// The size of a chunk where the registry does not want larger ones, in bytes. Six in parallel stay under 50 MB.
-const CHUNK_BYTES: u64 = 8 << 20;
+/// The sizes of chunks, in bytes: the first unless the registry wants larger ones, the others where it refuses that. Six in
+/// parallel stay under 50 MB. GHCR takes 4 MiB, nginx by default 1 MiB (`client_max_body_size`).
+const CHUNK_BYTES: [u64; 3] = [8 << 20, 4 << 20, 1 << 20];
 
 /// The time that a registry may take to store what has arrived completely, in stalls.
 const COMMIT_STALLS: u32 = 10;
-
-/// How long the registry may take to forget an upload.
-const CANCEL_PATIENCE: Duration = Duration::from_secs(5);
 
 const OCTETS: &str = "application/octet-stream";
 
@@ -50,51 +46,8 @@ pub(super) struct Upload<'a> {
     pub(super) digest: Digest,
     /// The image, for messages.
     pub(super) reference: &'a str,
-    /// Where uploads are noted until they are complete.
-    pub(super) sessions: &'a Sessions,
-}
-
-/// The uploads that were begun and not completed: interrupted ones, and those of a publication that failed elsewhere.
-#[derive(Debug, Default)]
-pub(super) struct Sessions {
-    open: Mutex<BTreeMap<u64, Url>>,
-    next: AtomicU64,
-}
-
-/// An upload, and its address as the registry gave it last.
-#[derive(Debug, Clone)]
-pub(super) struct Session {
-    number: u64,
-    url: Url,
-    /// The smallest chunk in bytes that the registry takes.
-    smallest_chunk: u64,
-}
-
-impl Sessions {
-    fn begin(&self, url: Url, smallest_chunk: u64) -> Session {
-        let number = self.next.fetch_add(1, Ordering::Relaxed);
-        let mut session = Session { number, url: url.clone(), smallest_chunk };
-        self.moved(&mut session, url);
-        session
-    }
-
-    fn moved(&self, session: &mut Session, url: Url) {
-        self.open.lock().unwrap_or_else(PoisonError::into_inner).insert(session.number, url.clone());
-        session.url = url;
-    }
-
-    fn completed(&self, session: &Session) {
-        self.open.lock().unwrap_or_else(PoisonError::into_inner).remove(&session.number);
-    }
-
-    /// Tells the registry to forget all that are left, so that nothing of them stays. It may not listen.
-    pub(super) async fn cancel(&self, client: &Client, access: &Access) {
-        let open = std::mem::take(&mut *self.open.lock().unwrap_or_else(PoisonError::into_inner));
-        for url in open.into_values() {
-            let cancelling = client.send(access, Request::new(Method::DELETE, url));
-            let _ = tokio::time::timeout(CANCEL_PATIENCE, cancelling).await;
-        }
-    }
+    /// Under whose name the upload is noted until it is complete.
+    pub(super) owner: u64,
 }
 
 /// How a blob goes out.
@@ -102,8 +55,15 @@ impl Sessions {
 pub(super) enum Manner {
     /// One PUT.
     Whole,
-    /// PATCH by PATCH, for registries or proxies that refuse the other.
-    Chunks,
+    /// PATCH by PATCH of so many bytes, for registries or proxies that refuse the other.
+    Chunks(u64),
+}
+
+/// What became of a blob that was sent in chunks.
+enum Sent {
+    All,
+    /// A chunk was refused for its size; one of this size may not be.
+    TooLarge(u64),
 }
 
 impl Upload<'_> {
@@ -115,7 +75,8 @@ impl Upload<'_> {
         let response = self.client.send(self.access, request).await?;
         match response.status() {
             StatusCode::CREATED => Ok(Mount::Mounted),
-            StatusCode::ACCEPTED => Ok(Mount::Declined(Some(self.begin(&response)?))),
+            // Without an address it is no upload either; one that is asked for may get one.
+            StatusCode::ACCEPTED => Ok(Mount::Declined(self.begin(&response).ok())),
             // Registries that know no mounts answer as they please; an upload will show what is wrong.
             _ => Ok(Mount::Declined(None)),
         }
@@ -136,8 +97,20 @@ impl Upload<'_> {
                 Ok(()) => return Ok(()),
                 Err(failure) => failure,
             };
+            // The registry may have stored the blob, and only its answer was lost.
+            let unheard = matches!(failure, Failure::Cut { .. } | Failure::Overloaded { .. });
             attempts.next(failure).await?;
+            if unheard && self.is_there().await {
+                return Ok(());
+            }
         }
+    }
+
+    async fn is_there(&self) -> bool {
+        let path = format!("{}/blobs/{}", self.access.repository, self.digest);
+        let Ok(url) = self.client.url(&self.access.host, &path) else { return false };
+        let answer = self.client.send(self.access, Request::new(Method::HEAD, url)).await;
+        answer.is_ok_and(|response| response.status() == StatusCode::OK)
     }
 
     /// Leaves a session behind that is still good.
@@ -165,21 +138,31 @@ impl Upload<'_> {
                     return Err(failure);
                 }
             };
-            let status = response.status();
+            attempts.accepted();
+            let (status, asked) = (response.status(), asked(&response));
             if status.is_success() {
-                self.sessions.completed(&current);
+                self.client.sessions().completed(&current);
                 return Ok(());
             }
             let body = self.client.read_body(&self.access.host, response, 64 << 10).await.unwrap_or_default();
             if !wants_chunks(status, &body) {
-                return Err(self.refused(status, &body));
+                return Err(self.refused(status, asked, &body));
             }
             tracing::debug!(%status, host = self.access.host, "uploads in one piece are refused, sending chunks");
-            *manner = Manner::Chunks;
+            *manner = Manner::Chunks(CHUNK_BYTES[0]);
             current = self.start().await?;
         }
-        self.put_chunks(&mut current, content, sent).await?;
-        self.sessions.completed(&current);
+        while let Manner::Chunks(chunk_bytes) = *manner {
+            match self.put_chunks(&mut current, chunk_bytes, content, attempts, sent).await? {
+                Sent::All => break,
+                Sent::TooLarge(smaller) => {
+                    tracing::debug!(host = self.access.host, smaller, "chunks are refused for their size");
+                    *manner = Manner::Chunks(smaller);
+                    current = self.start().await?;
+                }
+            }
+        }
+        self.client.sessions().completed(&current);
         Ok(())
     }
 
@@ -199,7 +182,8 @@ impl Upload<'_> {
     fn begin(&self, response: &Response) -> Result<Session, Failure> {
         let smallest = response.headers().get("oci-chunk-min-length");
         let smallest = smallest.and_then(|value| value.to_str().ok()?.parse().ok()).unwrap_or(0);
-        Ok(self.sessions.begin(Client::location(response, self.access)?, smallest))
+        let url = Client::location(response, self.access)?;
+        Ok(self.client.sessions().begin(self.owner, self.access, url, smallest))
     }
 
     async fn put_whole(
@@ -218,11 +202,13 @@ impl Upload<'_> {
     async fn put_chunks(
         &self,
         session: &mut Session,
+        chunk_bytes: u64,
         content: Content<'_>,
+        attempts: &mut Attempts<'_>,
         sent: BytesSent<'_>,
-    ) -> Result<(), Failure> {
+    ) -> Result<Sent, Failure> {
         let mut pump = Pump::start(self.open(content).await?, content.blame(self.reference));
-        let chunk_bytes = session.smallest_chunk.max(CHUNK_BYTES);
+        let chunk_bytes = session.smallest_chunk.max(chunk_bytes);
         let mut from = 0;
         loop {
             let chunk = pump.collect(chunk_bytes).await?;
@@ -230,33 +216,62 @@ impl Upload<'_> {
                 break;
             }
             let length = chunk.len() as u64;
-            let request = Request::new(Method::PATCH, session.url.clone())
-                .header(http::header::CONTENT_TYPE, OCTETS)
-                .header(http::header::CONTENT_RANGE, format!("{from}-{}", from + length - 1).as_str())
-                .header(http::header::CONTENT_LENGTH, length)
-                .body(chunk);
-            let response = self.client.send(self.access, request).await?;
-            if !response.status().is_success() {
-                return Err(self.client.unexpected(self.access, response).await);
+            let request = || {
+                Request::new(Method::PATCH, session.url.clone())
+                    .header(http::header::CONTENT_TYPE, OCTETS)
+                    .header(http::header::CONTENT_RANGE, format!("{from}-{}", from + length - 1).as_str())
+                    .header(http::header::CONTENT_LENGTH, length)
+                    .body(chunk.clone())
+            };
+            let response = self.send_renewing(request, attempts).await?;
+            let smaller = CHUNK_BYTES.into_iter().find(|&smaller| smaller < chunk_bytes && smaller < length);
+            match (response.status(), smaller) {
+                (status, _) if status.is_success() => {}
+                (StatusCode::PAYLOAD_TOO_LARGE | StatusCode::RANGE_NOT_SATISFIABLE, Some(smaller)) => {
+                    return Ok(Sent::TooLarge(smaller));
+                }
+                _ => return Err(self.client.unexpected(self.access, response).await),
             }
-            self.sessions.moved(session, Client::location(&response, self.access)?);
+            // Where no new address is told, the old one goes on: the digest will show whether that was right.
+            if response.headers().contains_key(http::header::LOCATION) {
+                self.client.sessions().moved(session, Client::location(&response, self.access)?);
+            }
             from += length;
             sent(from);
         }
-        let request = Request::new(Method::PUT, self.commit_url(session)).header(http::header::CONTENT_LENGTH, 0);
-        let response = self.client.send(self.access, request).await?;
-        if response.status().is_success() {
-            return Ok(());
+        let request = || Request::new(Method::PUT, self.commit_url(session)).header(http::header::CONTENT_LENGTH, 0);
+        let response = self.send_renewing(request, attempts).await?;
+        let (status, asked) = (response.status(), asked(&response));
+        if status.is_success() {
+            return Ok(Sent::All);
         }
-        let status = response.status();
         let body = self.client.read_body(&self.access.host, response, 64 << 10).await.unwrap_or_default();
-        Err(self.refused(status, &body))
+        Err(self.refused(status, asked, &body))
+    }
+
+    /// Sends a request with new tokens until one is accepted: a long upload outlives many.
+    async fn send_renewing(
+        &self,
+        request: impl Fn() -> Request,
+        attempts: &mut Attempts<'_>,
+    ) -> Result<Response, Failure> {
+        loop {
+            match self.client.send(self.access, request()).await {
+                Err(failure @ Failure::Challenged { .. }) => attempts.next(failure).await?,
+                Ok(response) => {
+                    attempts.accepted_for_long();
+                    return Ok(response);
+                }
+                Err(failure) => return Err(failure),
+            }
+        }
     }
 
     /// Sends a streamed request, reports its progress, and gives up on it when there is none for too long.
     async fn stream(&self, request: Request, pump: Pump, sent: BytesSent<'_>) -> Result<Response, Failure> {
         let (body, mut progress, failed) = pump.into_body();
         let stall = self.client.settings().stall;
+        let asked = request.asked();
         let response = self.client.send(self.access, request.streamed(body));
         tokio::pin!(response);
         let mut total = 0;
@@ -269,7 +284,7 @@ impl Upload<'_> {
                     sent(total);
                 }
                 () = tokio::time::sleep(patience) => {
-                    break Err(Failure::Cut { host: self.access.host.clone(), cause: self.client.stalled() });
+                    break Err(Failure::Cut { host: self.access.host.clone(), asked, cause: self.client.stalled() });
                 }
             }
         };
@@ -306,15 +321,16 @@ impl Upload<'_> {
         }
     }
 
-    fn refused(&self, status: StatusCode, body: &[u8]) -> Failure {
+    fn refused(&self, status: StatusCode, asked: String, body: &[u8]) -> Failure {
+        let host = self.access.host.clone();
         let message = message_of(body);
         if status == StatusCode::NOT_FOUND {
             // The registry lost the upload, for example in a restart.
             let cause =
                 Cause::new(format!("the upload is gone{}{message}", if message.is_empty() { "" } else { ": " }));
-            return Failure::Cut { host: self.access.host.clone(), cause };
+            return Failure::Cut { host, asked, cause };
         }
-        Failure::Final(RegistryError::Answer { host: self.access.host.clone(), status: status_text(status), message })
+        Failure::Final(RegistryError::Answer { host, asked, status: status_text(status), message })
     }
 }
 

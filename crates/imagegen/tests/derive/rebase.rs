@@ -5,7 +5,8 @@ use vast_imagegen::rebase::Kind;
 
 use crate::support::{Bench, Files, PLATFORMS, told};
 
-const BASE: &str = "FROM scratch\nCOPY ROOT /\nENV PATH=/bin A=1\nENTRYPOINT [\"/entry\"]\nUSER old\nRUN env-hash > /.env_hash\n";
+const BASE: &str =
+    "FROM scratch\nCOPY ROOT /\nENV PATH=/bin A=1\nENTRYPOINT [\"/entry\"]\nUSER old\nRUN env-hash > /.env_hash\n";
 const ROOT: Files<'_> = &[
     ("ROOT/etc/os-release", "VERSION_ID=\"12\"\n"),
     ("ROOT/etc/shared.conf", "shared"),

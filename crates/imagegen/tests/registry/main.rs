@@ -4,11 +4,17 @@
 
 mod archives;
 mod auth;
+mod distribution;
 mod faults;
+mod history;
 mod inspection;
 mod layouts;
+mod merging;
+mod promotion;
+mod property;
 mod pull;
 mod push;
 mod real;
 mod referrers;
 mod support;
+mod uploads;

@@ -32,7 +32,8 @@ fn raw(image: &TestImage) -> RawManifest {
 /// An artifact of one blob, which is its text.
 fn artifact_about(subject: &RawManifest, artifact_type: &str, text: &str) -> RawManifest {
     let blob = describe("text/plain", text.as_bytes());
-    artifact::manifest(artifact_type, subject, &[blob], &BTreeMap::from([("text".to_owned(), text.to_owned())])).unwrap()
+    artifact::manifest(artifact_type, subject, &[blob], &BTreeMap::from([("text".to_owned(), text.to_owned())]))
+        .unwrap()
 }
 
 /// Attaches notes with these texts to the image that `reference` names.
@@ -230,7 +231,11 @@ async fn the_distribution_registry_lists_by_tag() {
     assert_eq!(notes(&target, Some(NOTE), &options).await, ["a", "b"]);
     let copied = format!("{}/other/app:v1", real.host);
     let published = copy(&target, &copied, &options).await.unwrap();
-    assert_eq!((published.written, notes(&copied, None, &options).await.len()), (0, 3), "records are mounted as layers are");
+    assert_eq!(
+        (published.written, notes(&copied, None, &options).await.len()),
+        (0, 3),
+        "records are mounted as layers are"
+    );
     copy(&copied, &registry.reference("back:v1"), &options).await.unwrap();
     assert_eq!(notes(&registry.reference("back:v1"), None, &options).await, ["a", "b", "c"]);
 }

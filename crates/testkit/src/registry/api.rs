@@ -1,36 +1,48 @@
 //! The OCI distribution API, version 1.1.
 
 use bytes::Bytes;
-use http::header::{CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, HeaderName, LOCATION, RANGE, WWW_AUTHENTICATE};
+use http::header::{CONTENT_RANGE, CONTENT_TYPE, HeaderName, LOCATION, RANGE, WWW_AUTHENTICATE};
 use http::{Method, Response, StatusCode};
 use serde_json::json;
 
-use super::auth::Refusal;
+use super::auth::{Access, Refusal};
 use super::server::{Answer, Call, parse_query};
 use super::{Shared, State};
 use crate::image::digest;
 
 const DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
 
-pub(super) fn answer(shared: &Shared, call: &Call) -> Response<Answer> {
-    let response = route(shared, call);
-    if call.method == Method::HEAD { without_body(response) } else { response }
+/// What stands before the registry: the token service, and the refusal of requests that may not be made.
+pub(super) fn guard(shared: &Shared, call: &Call) -> Option<Response<Answer>> {
+    let mut state = shared.state();
+    let access = &shared.behaviour.access;
+    if call.path == "/token" && matches!(access, Access::Token { .. }) {
+        return Some(token(shared, &mut state, call));
+    }
+    let path = call.path.strip_prefix("/v2/")?;
+    let (repository, _) = split(path);
+    let host = shared.address.to_string();
+    let Err(Refusal::Challenge(challenge)) = state.auth.check(access, &host, &call.method, repository, &call.headers)
+    else {
+        return None;
+    };
+    let mut response = error(401, "UNAUTHORIZED", "authentication required");
+    response.headers_mut().insert(WWW_AUTHENTICATE, challenge.parse().unwrap());
+    Some(response)
 }
 
-fn route(shared: &Shared, call: &Call) -> Response<Answer> {
+/// Whether the request may read the repository that it wants to mount a blob from, if it wants to.
+pub(super) fn may_mount(shared: &Shared, call: &Call) -> bool {
+    let from = call.query.iter().find(|(name, _)| name == "from");
+    let state = shared.state();
+    from.is_none_or(|(_, from)| state.auth.may_pull(&shared.behaviour.access, from, &call.headers))
+}
+
+/// What the registry itself answers to a request that may be made.
+pub(super) fn answer(shared: &Shared, call: &Call) -> Response<Answer> {
     let mut state = shared.state();
-    if call.path == "/token" {
-        return token(shared, &mut state, call);
-    }
     let Some(path) = call.path.strip_prefix("/v2/") else { return error(404, "NOT_FOUND", "no such page") };
     let (repository, rest) = split(path);
-    let host = shared.address.to_string();
-    let allowed = state.auth.check(&shared.behaviour.access, &host, &call.method, repository, &call.headers);
-    if let Err(Refusal::Challenge(challenge)) = allowed {
-        let mut response = error(401, "UNAUTHORIZED", "authentication required");
-        response.headers_mut().insert(WWW_AUTHENTICATE, challenge.parse().unwrap());
-        return response;
-    }
     match (&call.method, rest.as_slice()) {
         (_, []) => Response::new(Answer::new("{}")),
         (&Method::GET | &Method::HEAD, ["manifests", name]) => get_manifest(&state, repository, name),
@@ -44,7 +56,7 @@ fn route(shared: &Shared, call: &Call) -> Response<Answer> {
         },
         (&Method::GET | &Method::HEAD, ["blobs", digest]) => get_blob(shared, &state, call, repository, digest),
         (&Method::POST, ["blobs", "uploads"]) => open_upload(shared, &mut state, call, repository),
-        (method, ["blobs", "uploads", number]) => match number.parse() {
+        (method, ["blobs", "uploads" | "upload", number]) => match number.parse() {
             Ok(number) if state.store.uploads.contains_key(&number) => match *method {
                 Method::PATCH => patch(shared, &mut state, call, repository, number),
                 Method::PUT => complete(shared, &mut state, call, repository, number),
@@ -77,7 +89,14 @@ fn token(shared: &Shared, state: &mut State, call: &Call) -> Response<Answer> {
     let scopes: Vec<String> = scopes.flat_map(|(_, scope)| scope.split(' ').map(str::to_owned)).collect();
     let identity = form.iter().find(|(name, _)| name == "refresh_token").map(|(_, token)| token.as_str());
     match state.auth.give(&shared.behaviour.access, &scopes, &call.headers, identity) {
-        Some(token) => json_answer(&json!({"token": token, "expires_in": 3600})),
+        // Docker Hub says it twice, for older clients, and how long; GHCR says no more than it has to.
+        Some(token) if shared.behaviour.terse_tokens => json_answer(&json!({"token": token})),
+        Some(token) => json_answer(&json!({
+            "token": token,
+            "access_token": token,
+            "expires_in": 3600,
+            "issued_at": "2026-01-01T00:00:00Z",
+        })),
         None => error(401, "UNAUTHORIZED", "incorrect username or password"),
     }
 }
@@ -192,7 +211,8 @@ fn open_upload(shared: &Shared, state: &mut State, call: &Call, repository: &str
 /// 202 with the address of an upload.
 fn session(shared: &Shared, repository: &str, number: usize) -> Response<Answer> {
     // The parameter stands for the state that registries keep there: whoever loses it uploads to nowhere.
-    let path = format!("/v2/{repository}/blobs/uploads/{number}?_state=kept");
+    let folder = shared.behaviour.upload_folder;
+    let path = format!("/v2/{repository}/blobs/{folder}/{number}?_state=kept");
     let location = match &shared.behaviour.storage {
         Some(storage) => format!("http://{storage}{path}"),
         None if shared.behaviour.absolute_locations => format!("http://{}{path}", shared.address),
@@ -208,6 +228,9 @@ fn keeps_state(call: &Call) -> bool {
 }
 
 fn patch(shared: &Shared, state: &mut State, call: &Call, repository: &str, number: usize) -> Response<Answer> {
+    if shared.behaviour.chunk_limit.is_some_and(|limit| call.body.len() > limit) {
+        return error(413, "SIZE_INVALID", "the chunk is too large");
+    }
     let upload = state.store.uploads.get_mut(&number).unwrap();
     let range = call.headers.get(CONTENT_RANGE).and_then(|range| range.to_str().ok());
     let start = range.and_then(|range| range.split('-').next()?.parse().ok()).unwrap_or(upload.len());
@@ -253,13 +276,5 @@ fn empty(status: u16) -> Response<Answer> {
 fn error(status: u16, code: &str, message: &str) -> Response<Answer> {
     let mut response = json_answer(&json!({"errors": [{"code": code, "message": message}]}));
     *response.status_mut() = StatusCode::from_u16(status).unwrap();
-    response
-}
-
-/// The headers of an answer to HEAD: as long as the body would be, which is not sent.
-fn without_body(mut response: Response<Answer>) -> Response<Answer> {
-    let length = hyper::body::Body::size_hint(response.body()).exact().unwrap_or_default();
-    response.headers_mut().insert(CONTENT_LENGTH, length.into());
-    *response.body_mut() = Answer::new("");
     response
 }

@@ -135,7 +135,8 @@ impl Tokens {
             None if *anonymous_pull => scopes.iter().map(|scope| scope.replace(",push", "")).collect(),
             None => Vec::new(),
         };
-        let token = format!("token-{}", self.given.len() + 1);
+        // Opaque, and as long as real ones are: nobody is to read anything in it.
+        let token = hex::encode(format!("token-{}", self.given.len() + 1)).repeat(20);
         self.given.insert(token.clone(), Token { scopes, left: *uses });
         Some(token)
     }

@@ -21,8 +21,10 @@ pub enum Kind {
     Cut,
     /// There is no answer, and the connection stays open.
     Hang,
-    /// The connection is closed after so many bytes of the request's body.
+    /// The connection is closed after so many bytes of the request's body, and those have reached the registry.
     CutUpload(usize),
+    /// What was asked for is done, and the connection is closed instead of an answer.
+    CutBeforeAnswer,
     /// The connection is closed after so many bytes of the answer's body.
     CutAnswer(usize),
     /// The answer says and holds only so many bytes.
@@ -31,8 +33,26 @@ pub enum Kind {
     Corrupt,
     /// It is carried out and answered, and then undone, as by another writer who knew nothing of it.
     Undone,
+    /// One byte of the request's body is another.
+    CorruptUpload,
     /// The token that came with the request is no longer good: 401 with a challenge.
     ExpireToken,
+    /// A mount becomes an ordinary upload (202), as registries are free to do.
+    DeclineMount,
+    /// The answer has no `Location`.
+    NoLocation,
+    /// The answer's `Location` is a path.
+    RelativeLocation,
+    /// The answer's `Location` is a whole address.
+    AbsoluteLocation,
+}
+
+impl Kind {
+    /// Whether whoever asked cannot learn the address of an upload that was opened for it.
+    #[must_use]
+    pub fn hides_location(&self) -> bool {
+        matches!(self, Self::CutBeforeAnswer | Self::CutUpload(_) | Self::NoLocation)
+    }
 }
 
 impl Fault {
@@ -72,4 +92,92 @@ pub(super) fn meet(faults: &mut [Fault], method: &str, target: &str) -> Option<K
         return Some(fault.kind.clone());
     }
     None
+}
+
+/// What clients of a registry ask for, as [`Fault`]s match it.
+const REQUESTS: &[(&str, &str)] = &[
+    ("GET", "/manifests/"),
+    ("HEAD", "/manifests/"),
+    ("PUT", "/manifests/"),
+    ("GET", "/referrers/"),
+    ("HEAD", "/blobs/"),
+    ("GET", "/blobs/"),
+    ("POST", "/blobs/uploads/"),
+    ("POST", "mount="),
+    ("PATCH", "/blobs/upload"),
+    ("PUT", "/blobs/upload"),
+    ("GET", "/token"),
+];
+
+/// Up to six faults: the same ones for the same seed.
+///
+/// Most pass after a few times; about one in ten never does. None is of a kind that only time could end.
+#[must_use]
+pub fn schedule(seed: u64) -> Vec<Fault> {
+    let mut dice = Dice(seed);
+    let count = 1 + dice.below(6);
+    (0..count)
+        .map(|_| {
+            let (method, part) = REQUESTS[dice.below(REQUESTS.len())];
+            let fault = Fault::new(method, part, dice.kind(method)).after(dice.below(4));
+            if dice.below(10) == 0 { fault } else { fault.times(1 + dice.below(3)) }
+        })
+        .collect()
+}
+
+/// SplitMix64: small, and the same on every machine.
+struct Dice(u64);
+
+impl Dice {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+
+    fn below(&mut self, limit: usize) -> usize {
+        usize::try_from(self.next() % limit as u64).unwrap()
+    }
+
+    fn kind(&mut self, method: &str) -> Kind {
+        let bytes = [0, 1, 40, 1000][self.below(4)];
+        let any = [
+            Kind::Status(429),
+            Kind::Status(500),
+            Kind::Status(502),
+            Kind::Status(503),
+            Kind::RetryAfter(429, "3".to_owned()),
+            Kind::RetryAfter(503, "Wed, 21 Oct 2099 07:28:00 GMT".to_owned()),
+            Kind::Status(403),
+            Kind::Cut,
+            Kind::CutBeforeAnswer,
+            Kind::ExpireToken,
+        ];
+        let own = match method {
+            "GET" => vec![Kind::CutAnswer(bytes), Kind::Truncate(bytes), Kind::Corrupt],
+            "POST" => vec![Kind::DeclineMount, Kind::NoLocation, Kind::RelativeLocation, Kind::AbsoluteLocation],
+            "PATCH" => vec![Kind::CutUpload(bytes), Kind::CorruptUpload, Kind::NoLocation, Kind::AbsoluteLocation],
+            "PUT" => vec![Kind::CutUpload(bytes), Kind::CorruptUpload],
+            _ => Vec::new(),
+        };
+        let all: Vec<Kind> = any.into_iter().chain(own).collect();
+        all[self.below(all.len())].clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_seed_gives_the_same_schedule_and_seeds_give_all_kinds() {
+        assert_eq!(format!("{:?}", schedule(7)), format!("{:?}", schedule(7)));
+        let seen: std::collections::BTreeSet<String> = (0..500)
+            .flat_map(schedule)
+            .map(|fault| format!("{:?}", fault.kind).chars().take_while(|c| c.is_alphabetic()).collect())
+            .collect();
+        assert_eq!(seen.len(), 14, "all but the one that only ends with time: {seen:?}");
+    }
 }

@@ -1,13 +1,16 @@
-//! A whole OCI registry on the loopback, with faults to order.
+//! A whole OCI registry on the loopback, with faults to order; or the same faults and the same token service in front of
+//! another registry.
 //!
 //! It runs on threads of its own, so blocking tests and tests of binaries use it like asynchronous ones. Every registry
 //! has its own port and goes away when it is dropped.
 
 mod api;
 mod auth;
+mod distribution;
 mod faults;
 mod server;
 mod store;
+mod upstream;
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -15,7 +18,8 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use bytes::Bytes;
 
 pub use auth::Access;
-pub use faults::{Fault, Kind};
+pub use distribution::Distribution;
+pub use faults::{Fault, Kind, schedule};
 use store::Store;
 
 use crate::image::{TestImage, digest};
@@ -38,6 +42,43 @@ pub struct Behaviour {
     pub storage: Option<String>,
     /// Referrers are kept track of and listed, so many on a page. Without it the API is not there, as in version 1.0.
     pub referrers: Option<usize>,
+    /// Requests are passed on to the registry at this host (and port), which has the content.
+    pub upstream: Option<String>,
+    /// A chunk of more bytes is answered with 413.
+    pub chunk_limit: Option<usize>,
+    /// The token service says no more than the token.
+    pub terse_tokens: bool,
+    /// What uploads are called in their addresses.
+    pub upload_folder: &'static str,
+}
+
+impl Behaviour {
+    /// As Docker Hub: tokens of its own service, whole addresses, layers at another host (and port).
+    #[must_use]
+    pub fn docker_hub(storage: Option<String>) -> Self {
+        let access = Access::token("user", "secret");
+        Self { access, absolute_locations: true, storage, ..Self::default() }
+    }
+
+    /// As GHCR: opaque tokens that do not say when they end, chunks of at most 4 MiB, paths of another form, and no uploads
+    /// in one piece, which its proxies cut off above some size.
+    #[must_use]
+    pub fn ghcr() -> Self {
+        Self {
+            access: Access::token("user", "secret"),
+            whole_uploads: false,
+            chunk_limit: Some(4 << 20),
+            terse_tokens: true,
+            upload_folder: "upload",
+            ..Self::default()
+        }
+    }
+
+    /// No registry of its own, but in front of the one at `host` (and port).
+    #[must_use]
+    pub fn in_front_of(host: &str) -> Self {
+        Self { upstream: Some(host.to_owned()), ..Self::default() }
+    }
 }
 
 impl Default for Behaviour {
@@ -50,6 +91,10 @@ impl Default for Behaviour {
             ranges: true,
             storage: None,
             referrers: Some(100),
+            upstream: None,
+            chunk_limit: None,
+            terse_tokens: false,
+            upload_folder: "uploads",
         }
     }
 }
@@ -65,6 +110,8 @@ pub struct Logged {
     pub status: u16,
     /// Whether the request had credentials or a token.
     pub authorized: bool,
+    /// What was done to it.
+    pub fault: Option<Kind>,
 }
 
 /// What a registry knows and was told.
@@ -216,6 +263,22 @@ impl Registry {
     #[must_use]
     pub fn open_uploads(&self) -> usize {
         self.shared.state().store.uploads.len()
+    }
+
+    /// Uploads that are open and whose address whoever asked for it could learn. Each one could have been cancelled.
+    #[must_use]
+    pub fn forgotten_uploads(&self) -> usize {
+        let hidden = self
+            .log()
+            .into_iter()
+            .filter(|entry| entry.method == "POST" && entry.fault.as_ref().is_some_and(Kind::hides_location));
+        self.open_uploads().saturating_sub(hidden.count())
+    }
+
+    /// What tags lead to and the registry does not have, or has with another content: nothing, if all is well.
+    #[must_use]
+    pub fn incomplete(&self) -> Vec<String> {
+        self.shared.state().store.incomplete()
     }
 
     /// All requests so far, in the order of their arrival.

@@ -14,7 +14,7 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpListener;
 
 use super::faults::{Kind, meet};
-use super::{Logged, Shared, api};
+use super::{Logged, Shared, api, upstream};
 
 /// A request with its whole body.
 #[derive(Debug)]
@@ -24,6 +24,23 @@ pub(super) struct Call {
     pub(super) query: Vec<(String, String)>,
     pub(super) headers: HeaderMap,
     pub(super) body: Bytes,
+    /// The query as it came.
+    raw_query: String,
+}
+
+impl Call {
+    /// Path and query.
+    pub(super) fn target(&self) -> String {
+        if self.raw_query.is_empty() { self.path.clone() } else { format!("{}?{}", self.path, self.raw_query) }
+    }
+
+    /// Makes a mount an ordinary upload.
+    fn decline_mount(&mut self) {
+        let declined = |name: &str| name == "mount" || name == "from";
+        self.query.retain(|(name, _)| !declined(name));
+        let kept = self.raw_query.split('&').filter(|pair| !declined(pair.split('=').next().unwrap_or_default()));
+        self.raw_query = kept.collect::<Vec<_>>().join("&");
+    }
 }
 
 /// A body that may break off, which closes the connection.
@@ -100,19 +117,41 @@ async fn handle(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Respo
     let index = {
         let mut state = shared.state();
         let authorized = parts.headers.contains_key(http::header::AUTHORIZATION);
-        state.log.push(Logged { method: method.to_string(), target: target.clone(), status: 0, authorized });
+        let logged = Logged { method: method.to_string(), target, status: 0, authorized, fault: fault.clone() };
+        state.log.push(logged);
         state.log.len() - 1
     };
-    let cut = || io::Error::other("cut by order");
     let limit = match &fault {
         Some(Kind::Cut) => return Err(cut()),
         Some(Kind::Hang) => std::future::pending().await,
         Some(Kind::CutUpload(bytes)) => Some(*bytes),
         _ => None,
     };
-    let body = read(body, limit).await.ok_or_else(cut)?;
+    let declared = http_body_length(&body);
+    let (body, complete) = read(body, limit).await;
     let query = uri.query().unwrap_or_default();
-    let call = Call { method, path: uri.path().to_owned(), query: parse_query(query), headers: parts.headers, body };
+    let mut call = Call {
+        method,
+        path: uri.path().to_owned(),
+        query: parse_query(query),
+        headers: parts.headers,
+        body,
+        raw_query: query.to_owned(),
+    };
+    if !complete {
+        // What came so far arrives behind a proxy, too, and then nothing more.
+        if let Some(host) = &shared.behaviour.upstream {
+            let part = Answer { length: declared, cut: Cut::After(call.body.len()), content: call.body.clone() };
+            let _ = upstream::forward(host, &call, part, false).await;
+        }
+        return Err(cut());
+    }
+    match &fault {
+        Some(Kind::DeclineMount) => call.decline_mount(),
+        Some(Kind::CorruptUpload) => call.body = corrupted(&call.body),
+        Some(Kind::ExpireToken) => shared.state().auth.expire(&call.headers),
+        _ => {}
+    }
     let mut response = match &fault {
         Some(Kind::Status(status)) => plain(*status),
         Some(Kind::RetryAfter(status, after)) => {
@@ -120,37 +159,110 @@ async fn handle(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Respo
             response.headers_mut().insert(http::header::RETRY_AFTER, after.parse().unwrap());
             response
         }
-        Some(Kind::ExpireToken) => {
-            shared.state().auth.expire(&call.headers);
-            api::answer(&shared, &call)
-        }
         Some(Kind::Undone) => {
             let before = shared.state().store.clone();
-            let response = api::answer(&shared, &call);
+            let response = answer(&shared, &mut call).await?;
             shared.state().store = before;
             response
         }
-        _ => api::answer(&shared, &call),
+        _ => answer(&shared, &mut call).await?,
     };
-    let body = response.body_mut();
-    match fault {
-        Some(Kind::CutAnswer(bytes)) => body.cut = Cut::After(bytes),
-        Some(Kind::Truncate(bytes)) => {
-            body.content.truncate(bytes);
-            body.length = body.content.len() as u64;
-            response.headers_mut().remove(http::header::CONTENT_LENGTH);
-        }
-        Some(Kind::Corrupt) if !body.content.is_empty() => {
-            let mut content = BytesMut::from(&body.content[..]);
-            let middle = content.len() / 2;
-            content[middle] ^= 1;
-            body.content = content.freeze();
-        }
-        _ => {}
+    if call.method == Method::HEAD {
+        response = without_body(response);
+    }
+    if fault == Some(Kind::CutBeforeAnswer) {
+        return Err(cut());
+    }
+    if let Some(fault) = &fault {
+        alter(&mut response, fault, &shared);
     }
     shared.state().log[index].status = response.status().as_u16();
     drop(running);
     Ok(response)
+}
+
+/// What the registry itself, or the one behind it, says.
+async fn answer(shared: &Shared, call: &mut Call) -> io::Result<Response<Answer>> {
+    if let Some(refusal) = api::guard(shared, call) {
+        return Ok(refusal);
+    }
+    let Some(host) = &shared.behaviour.upstream else { return Ok(api::answer(shared, call)) };
+    // The registry behind knows no tokens: who may read the source of a mount is decided here.
+    if !api::may_mount(shared, call) {
+        call.decline_mount();
+    }
+    let length = call.body.len() as u64;
+    let body = Answer { content: call.body.clone(), length, cut: Cut::Never };
+    let own_access = shared.behaviour.access == super::Access::Open;
+    let mut response = upstream::forward(host, call, body, own_access).await?;
+    if shared.behaviour.absolute_locations {
+        alter(&mut response, &Kind::AbsoluteLocation, shared);
+    }
+    Ok(response)
+}
+
+/// Spoils an answer.
+fn alter(response: &mut Response<Answer>, fault: &Kind, shared: &Shared) {
+    let length = response.headers().get(http::header::CONTENT_LENGTH).cloned();
+    match fault {
+        Kind::CutAnswer(bytes) => response.body_mut().cut = Cut::After(*bytes),
+        Kind::Truncate(bytes) => {
+            let body = response.body_mut();
+            body.content.truncate(*bytes);
+            body.length = body.content.len() as u64;
+            if length.is_some() {
+                response.headers_mut().remove(http::header::CONTENT_LENGTH);
+            }
+        }
+        Kind::Corrupt => {
+            let body = response.body_mut();
+            body.content = corrupted(&body.content);
+        }
+        Kind::NoLocation => {
+            response.headers_mut().remove(http::header::LOCATION);
+        }
+        Kind::RelativeLocation | Kind::AbsoluteLocation => {
+            let location = response.headers().get(http::header::LOCATION);
+            let Some(uri) = location.and_then(|value| value.to_str().ok()?.parse::<http::Uri>().ok()) else { return };
+            let path = uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
+            let location = if *fault == Kind::RelativeLocation {
+                path.to_owned()
+            } else {
+                format!("http://{}{path}", shared.address)
+            };
+            response.headers_mut().insert(http::header::LOCATION, location.parse().unwrap());
+        }
+        _ => {}
+    }
+}
+
+fn cut() -> io::Error {
+    io::Error::other("cut by order")
+}
+
+fn http_body_length(body: &Incoming) -> u64 {
+    body.size_hint().exact().unwrap_or(u64::MAX)
+}
+
+/// `content` with another byte in its middle.
+fn corrupted(content: &Bytes) -> Bytes {
+    let mut altered = BytesMut::from(&content[..]);
+    let middle = altered.len() / 2;
+    if let Some(byte) = altered.get_mut(middle) {
+        *byte ^= 1;
+    }
+    altered.freeze()
+}
+
+/// The headers of an answer to HEAD: as long as the body would be, which is not sent.
+fn without_body(mut response: Response<Answer>) -> Response<Answer> {
+    // One that comes from another registry says so already.
+    if !response.headers().contains_key(http::header::CONTENT_LENGTH) {
+        let length = response.body().length;
+        response.headers_mut().insert(http::header::CONTENT_LENGTH, length.into());
+    }
+    *response.body_mut() = Answer::new("");
+    response
 }
 
 /// Counts a request as long as it runs.
@@ -172,17 +284,18 @@ impl Drop for Running<'_> {
     }
 }
 
-/// The whole body; `None` when it broke off, or reached the limit at which it is to.
-async fn read(mut body: Incoming, limit: Option<usize>) -> Option<Bytes> {
+/// The body, and whether it is whole: it may break off, or reach the limit at which it is to.
+async fn read(mut body: Incoming, limit: Option<usize>) -> (Bytes, bool) {
     let mut content = BytesMut::new();
     loop {
-        if limit.is_some_and(|limit| content.len() >= limit) {
-            return None;
+        if let Some(limit) = limit.filter(|&limit| content.len() >= limit) {
+            content.truncate(limit);
+            return (content.freeze(), false);
         }
         match body.frame().await {
             Some(Ok(frame)) => content.extend_from_slice(&frame.into_data().unwrap_or_default()),
-            Some(Err(_)) => return None,
-            None => return if limit.is_some() { None } else { Some(content.freeze()) },
+            Some(Err(_)) => return (content.freeze(), false),
+            None => return (content.freeze(), limit.is_none()),
         }
     }
 }

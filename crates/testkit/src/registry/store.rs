@@ -124,6 +124,45 @@ impl Store {
         found
     }
 
+    /// What tags lead to and is not there, or is not what its digest says.
+    pub(super) fn incomplete(&self) -> Vec<String> {
+        let mut found = Vec::new();
+        for (name, repository) in &self.repositories {
+            for (tag, digest) in &repository.tags {
+                self.check_manifest(name, &format!("{name}:{tag}"), digest, &mut found);
+            }
+        }
+        found
+    }
+
+    fn check_manifest(&self, repository: &str, from: &str, wanted: &str, found: &mut Vec<String>) {
+        let Some((_, content)) = self.manifest(repository, wanted) else {
+            found.push(format!("{from} -> manifest {wanted} is missing"));
+            return;
+        };
+        if digest(&content) != wanted {
+            found.push(format!("{from} -> manifest {wanted} is another one"));
+        }
+        let Ok(manifest) = serde_json::from_slice::<Value>(&content) else {
+            found.push(format!("{from} -> manifest {wanted} is none"));
+            return;
+        };
+        let list = |field: &str| manifest[field].as_array().cloned().unwrap_or_default();
+        for blob in list("layers").into_iter().chain(manifest.get("config").cloned()) {
+            let wanted = blob["digest"].as_str().unwrap_or_default();
+            match self.blob(repository, wanted) {
+                None => found.push(format!("{from} -> blob {wanted} is missing")),
+                Some(content) if digest(&content) != wanted || blob["size"] != content.len() => {
+                    found.push(format!("{from} -> blob {wanted} is another one"));
+                }
+                Some(_) => {}
+            }
+        }
+        for child in list("manifests") {
+            self.check_manifest(repository, from, child["digest"].as_str().unwrap_or_default(), found);
+        }
+    }
+
     pub(super) fn open_upload(&mut self) -> usize {
         self.next_upload += 1;
         self.uploads.insert(self.next_upload, Vec::new());

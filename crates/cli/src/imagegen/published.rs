@@ -1,0 +1,35 @@
+//! What a publication did, for people and as JSON.
+
+use serde_json::{Value, json};
+use vast_imagegen::history::Written;
+use vast_imagegen::publish::Published;
+
+/// The blobs of a publication as JSON.
+pub(super) fn blobs(published: &Published) -> Value {
+    json!({
+        "present": published.present,
+        "mounted": published.mounted,
+        "written": published.written,
+        "written_bytes": published.written_bytes,
+    })
+}
+
+/// What the name stood for before, as JSON: a digest, or null.
+pub(super) fn previous(published: &Published) -> Value {
+    match published.history.first() {
+        Some(Written::Previous(previous) | Written::Refused { previous, .. }) => json!(previous),
+        _ => Value::Null,
+    }
+}
+
+/// Says on standard error where a registry did not take the record of what a tag named before.
+pub(super) fn warn(published: &Published) {
+    for written in &published.history {
+        if let Written::Refused { previous, why } = written {
+            eprintln!(
+                "{}: warning: the registry keeps no record of what the tag named before, {previous}: {why}",
+                super::PROGRAM
+            );
+        }
+    }
+}
