@@ -1,6 +1,7 @@
 //! `vast-imagegen build`: what the user typed, what it means, and what is printed about it.
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -8,7 +9,7 @@ use serde_json::json;
 use vast_imagegen::Error;
 use vast_imagegen::build::runner::{Runner, System};
 use vast_imagegen::build::{
-    BASE_CONTEXT, Build, Built, DEFAULT_EPOCH, Engine, NamedContext, Options, Progress, base_context,
+    BASE_CONTEXT, Build, Built, DEFAULT_EPOCH, Engine, Limits, NamedContext, Options, Progress, base_context,
 };
 use vast_imagegen::definition::Definition;
 use vast_imagegen::env_vars;
@@ -19,7 +20,7 @@ use vast_imagegen::reference::Reference;
 use vast_imagegen::transport::open_sink;
 
 use super::transport::TransportArgs;
-use super::{progress, session};
+use super::{progress, session, text};
 use crate::report::Exit;
 
 /// The command line.
@@ -45,12 +46,21 @@ pub(super) struct Args {
     /// The stage to build instead of the last.
     #[arg(long, value_name = "STAGE")]
     target: Option<String>,
-    /// Who carries out the instructions: auto, native or buildah.
+    /// Who carries out the instructions: auto, native, buildkit or buildah.
     #[arg(long, default_value = "auto")]
     engine: Engine,
+    /// The builder that `docker buildx` uses, local or remote; asks for the buildkit engine.
+    #[arg(long, value_name = "NAME")]
+    builder: Option<String>,
     /// How new layers are compressed: gzip or zstd.
     #[arg(long, default_value = "gzip")]
     compression: Compression,
+    /// The most that an archive of ADD may unpack to.
+    #[arg(long, value_name = "SIZE", default_value = "8GiB", value_parser = text::bytes)]
+    max_archive: u64,
+    /// The most that a layer of a base may unpack to.
+    #[arg(long, value_name = "SIZE", default_value = "256GiB", value_parser = text::bytes)]
+    max_layer: u64,
     /// The version of what the image packages. [default: the value of the folder's ref-arg]
     #[arg(long, value_name = "VERSION")]
     image_version: Option<String>,
@@ -136,8 +146,11 @@ fn options(args: &Args, env: &BTreeMap<String, String>) -> Result<Options, Error
         contexts,
         target: args.target.clone(),
         engine: args.engine,
+        installed: Engine::installed(env.get(env_vars::PATH).map(OsStr::new)),
+        builder: args.builder.clone(),
         compression: args.compression,
         epoch,
+        limits: Limits { archive_bytes: args.max_archive, layer_bytes: args.max_layer },
         threads: std::thread::available_parallelism().map_or(1, usize::from),
         cache: args.cache_dir.clone().or_else(|| default_cache(env)),
         work: std::env::temp_dir(),
