@@ -86,14 +86,11 @@ impl Place {
         }
         settle(home.path(), variation);
 
-        let mut command = String::new();
-        if variation.one_processor {
-            command.push_str("taskset -c 0 ");
-        }
-        if let Some(user) = variation.user {
-            command.push_str(&format!("setpriv --reuid={user} --regid={user} --clear-groups "));
-        }
-        let script = format!("umask {:03o}; exec {command}\"$@\"", variation.umask);
+        let processor = if variation.one_processor { "taskset -c 0 " } else { "" };
+        let user = variation
+            .user
+            .map_or_else(String::new, |user| format!("setpriv --reuid={user} --regid={user} --clear-groups "));
+        let script = format!("umask {:03o}; exec {processor}{user}\"$@\"", variation.umask);
         let output = Command::new("/bin/sh")
             .args(["-c", &script, "sh"])
             .arg(&self.binary)
@@ -138,7 +135,7 @@ fn variations() -> Vec<Variation> {
         Variation { reversed: true, ..about("another order of files") },
         Variation { umask: 0o077, ..about("a private umask") },
         Variation { umask: 0, ..about("no umask") },
-        Variation { mtime: Some(SystemTime::UNIX_EPOCH + Duration::from_secs(86_400)), ..about("files of 1970") },
+        Variation { mtime: Some(SystemTime::UNIX_EPOCH + Duration::from_hours(24)), ..about("files of 1970") },
         Variation {
             mtime: Some(SystemTime::UNIX_EPOCH + Duration::from_secs(4_000_000_000)),
             ..about("files of 2096")

@@ -209,8 +209,9 @@ fn ignored(chance: &mut Chance) -> Case {
     for _ in 0..=chance.below(6) {
         let negation = if chance.once_in(3) { "!" } else { "" };
         let rule = chance.of(&rules);
-        // After `!`, buildah knows neither a slash at the beginning nor `..`.
-        let plain = !rule.is_empty() && !rule.starts_with(['#', '/', ' ']) && !rule.contains("..");
+        // After `!`, buildah knows neither a slash at the beginning nor `..`, and does not look for stars in what is left out.
+        let unknown = ["..", "**/", "*/"].iter().any(|part| rule.contains(part));
+        let plain = !rule.is_empty() && !rule.starts_with(['#', '/', ' ']) && !unknown;
         let negation = if plain { negation } else { "" };
         writeln!(lines, "{negation}{rule}").unwrap();
     }
