@@ -24,3 +24,6 @@ pub const XDG_CACHE_HOME: &str = "XDG_CACHE_HOME";
 
 /// Default: none. The commit that is recorded as an image's revision, as GitHub sets it; `--revision` goes before it.
 pub const GITHUB_SHA: &str = "GITHUB_SHA";
+
+/// Default: none. Where the programs of other engines, `buildah` and `docker`, are looked for.
+pub const PATH: &str = "PATH";

@@ -1,13 +1,14 @@
 //! `vast-imagegen build`: what the user typed, what it means, and what is printed about it.
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use serde_json::json;
 use vast_imagegen::Error;
 use vast_imagegen::build::runner::{Runner, System};
-use vast_imagegen::build::{BASE_CONTEXT, Build, Built, Engine, NamedContext, Options, Progress, base_context};
+use vast_imagegen::build::{BASE_CONTEXT, Build, Built, Engine, Limits, NamedContext, Options, Progress, base_context};
 use vast_imagegen::definition::Definition;
 use vast_imagegen::layer::Compression;
 use vast_imagegen::platform::Platform;
@@ -16,7 +17,7 @@ use vast_imagegen::reference::Reference;
 use vast_imagegen::transport::open_sink;
 
 use super::transport::TransportArgs;
-use super::{progress, published, session, stamp};
+use super::{progress, published, session, stamp, text};
 use crate::report::Exit;
 
 /// The command line.
@@ -42,12 +43,21 @@ pub(super) struct Args {
     /// The stage to build instead of the last.
     #[arg(long, value_name = "STAGE")]
     target: Option<String>,
-    /// Who carries out the instructions: auto, native or buildah.
+    /// Who carries out the instructions: auto, native, buildkit or buildah.
     #[arg(long, default_value = "auto")]
     engine: Engine,
+    /// The builder that `docker buildx` uses, local or remote; asks for the buildkit engine.
+    #[arg(long, value_name = "NAME")]
+    builder: Option<String>,
     /// How new layers are compressed: gzip or zstd.
     #[arg(long, default_value = "gzip")]
     compression: Compression,
+    /// The most that an archive of ADD may unpack to.
+    #[arg(long, value_name = "SIZE", default_value = "8GiB", value_parser = text::bytes)]
+    max_archive: u64,
+    /// The most that a layer of a base may unpack to.
+    #[arg(long, value_name = "SIZE", default_value = "256GiB", value_parser = text::bytes)]
+    max_layer: u64,
     /// The version of what the image packages. [default: the value of the folder's ref-arg]
     #[arg(long, value_name = "VERSION")]
     image_version: Option<String>,
@@ -130,8 +140,11 @@ fn options(args: &Args, env: &BTreeMap<String, String>) -> Result<Options, Error
         contexts,
         target: args.target.clone(),
         engine: args.engine,
+        installed: Engine::installed(env.get(env_vars::PATH).map(OsStr::new)),
+        builder: args.builder.clone(),
         compression: args.compression,
         epoch,
+        limits: Limits { archive_bytes: args.max_archive, layer_bytes: args.max_layer },
         threads: stamp::threads(),
         cache: args.cache_dir.clone().or_else(|| stamp::cache(env)),
         work: std::env::temp_dir(),

@@ -23,9 +23,48 @@ pub(super) fn one_line(text: &str, width: usize) -> String {
     line.chars().take(width.saturating_sub(1)).chain(['…']).collect()
 }
 
+/// A size as people write it: `500`, `64KiB`, `1.5GiB`; a bare letter means the same as with `iB`.
+pub(super) fn bytes(text: &str) -> Result<u64, String> {
+    let bad = || format!("`{text}` is not a size such as 500MiB or 8GiB");
+    let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let shift = match text[digits..].trim().to_ascii_lowercase().trim_end_matches("ib") {
+        "" | "b" => 0,
+        "k" => 10,
+        "m" => 20,
+        "g" => 30,
+        "t" => 40,
+        _ => return Err(bad()),
+    };
+    let number: f64 = text[..digits].parse().map_err(|_| bad())?;
+    #[allow(clippy::cast_precision_loss, reason = "a power of two")]
+    let bytes = number * (1_u64 << shift) as f64;
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "bounded, and never negative")]
+    let whole = (bytes < 9e18).then_some(bytes as u64);
+    whole.ok_or_else(bad)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn sizes_are_read_as_people_write_them() {
+        for (text, expected) in [
+            ("0", Some(0)),
+            ("500", Some(500)),
+            ("64KiB", Some(65_536)),
+            ("1.5m", Some(1_572_864)),
+            ("8 GiB", Some(8 << 30)),
+            ("2T", Some(2 << 40)),
+            ("", None),
+            ("-1", None),
+            ("8GB", None),
+            ("1.2.3k", None),
+            ("99999999T", None),
+        ] {
+            assert_eq!(bytes(text).ok(), expected, "{text}");
+        }
+    }
 
     #[test]
     fn sizes_have_one_decimal_and_a_fitting_unit() {

@@ -7,13 +7,17 @@ use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 use std::sync::Arc;
 
-use flate2::read::MultiGzDecoder;
-
 use crate::Error;
+use crate::layer::{Kind, LayerError, TarReader, decompressed};
 use crate::layout::{Opened, Store};
 
 /// How many links are followed to a file; `docker save` writes chains of one.
 const MAX_LINKS: usize = 16;
+
+/// What is looked at for zeros at once: a multiple of every file system's block.
+const ZERO_BLOCK_BYTES: usize = 64 * 1024;
+/// Bounds the memory that a hostile archive can take: a saved image has some hundred short names.
+const MAX_NAME_BYTES: usize = 64 << 20;
 
 /// The files of an archive by path.
 #[derive(Debug)]
@@ -32,8 +36,12 @@ impl TarStore {
     /// Reads the headers of an archive. One that is compressed as a whole is unpacked into a temporary file.
     pub(crate) fn open(path: &Path) -> Result<Self, Error> {
         let failed = |source| Error::File { action: "read", path: path.to_owned(), source };
-        let file = seekable(File::open(path).map_err(failed)?).map_err(failed)?;
-        let entries = index(&file).map_err(failed)?;
+        let unusable = |error| match error {
+            LayerError::Io(source) => failed(source),
+            other => failed(io::Error::other(other)),
+        };
+        let file = seekable(File::open(path).map_err(failed)?).map_err(unusable)?;
+        let entries = index(&file).map_err(unusable)?;
         Ok(Self { file: Arc::new(file), entries })
     }
 
@@ -76,46 +84,79 @@ impl Read for Section {
     }
 }
 
-fn seekable(mut file: File) -> io::Result<File> {
+/// The archive itself, or what it unpacks to: a file without a name, in which runs of zeros take no room.
+fn seekable(file: File) -> Result<File, LayerError> {
     let mut magic = [0; 4];
     let read = file.read_at(&mut magic, 0)?;
-    let mut unpacked = match &magic[..read] {
-        [0x1f, 0x8b, ..] => {
-            let mut unpacked = tempfile::tempfile()?;
-            io::copy(&mut MultiGzDecoder::new(BufReader::new(&mut file)), &mut unpacked)?;
-            unpacked
+    if !matches!(&magic[..read], [0x1f, 0x8b, ..] | [0x28, 0xb5, 0x2f, 0xfd]) {
+        return Ok(file);
+    }
+    let mut plain = decompressed(Box::new(file))?;
+    let unpacked = tempfile::tempfile()?;
+    let mut block = vec![0; ZERO_BLOCK_BYTES];
+    let mut size = 0;
+    loop {
+        let filled = fill(&mut plain, &mut block)?;
+        if filled == 0 {
+            break;
         }
-        [0x28, 0xb5, 0x2f, 0xfd] => {
-            let mut unpacked = tempfile::tempfile()?;
-            zstd::stream::copy_decode(BufReader::new(&mut file), &mut unpacked)?;
-            unpacked
+        if block[..filled].iter().any(|&byte| byte != 0) {
+            unpacked.write_all_at(&block[..filled], size)?;
         }
-        _ => return Ok(file),
-    };
-    unpacked.seek(SeekFrom::Start(0))?;
+        size += filled as u64;
+    }
+    unpacked.set_len(size)?;
     Ok(unpacked)
 }
 
-fn index(file: &File) -> io::Result<HashMap<String, Entry>> {
-    let mut entries = HashMap::new();
-    let mut archive = tar::Archive::new(file);
-    for entry in archive.entries_with_seek()? {
-        let entry = entry?;
-        let Some(path) = entry.path()?.to_str().and_then(normalise) else { continue };
-        let kind = entry.header().entry_type();
-        if kind.is_file() {
-            entries.insert(path, Entry::File { offset: entry.raw_file_position(), size: entry.size() });
-        } else if kind.is_symlink() || kind.is_hard_link() {
-            let Some(target) = entry.link_name()? else { continue };
-            let Some(target) = target.to_str() else { continue };
-            // A symbolic link starts at its own folder, a hard link at the archive's root.
-            let folder = path.rsplit_once('/').map_or("", |(folder, _)| folder);
-            let relative = kind.is_symlink() && !target.starts_with('/');
-            let target = if relative { normalise(&format!("{folder}/{target}")) } else { normalise(target) };
-            if let Some(target) = target {
-                entries.insert(path, Entry::Link { target });
-            }
+/// Reads as much as there is, up to the buffer's size.
+fn fill(reader: &mut dyn Read, buffer: &mut [u8]) -> io::Result<usize> {
+    let mut filled = 0;
+    while filled < buffer.len() {
+        match reader.read(&mut buffer[filled..]) {
+            Ok(0) => break,
+            Ok(read) => filled += read,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
         }
+    }
+    Ok(filled)
+}
+
+fn index(file: &File) -> Result<HashMap<String, Entry>, LayerError> {
+    let mut entries = HashMap::new();
+    let mut start = file;
+    start.seek(SeekFrom::Start(0))?;
+    let mut archive = TarReader::new(BufReader::new(start));
+    let mut name_bytes = 0;
+    while let Some(entry) = archive.next_entry()? {
+        name_bytes += entry.name_bytes();
+        if name_bytes > MAX_NAME_BYTES {
+            return Err(LayerError::TooMuch { limit: MAX_NAME_BYTES as u64, what: "bytes of names" });
+        }
+        let Some(path) = entry.path.to_str().map(str::to_owned) else { continue };
+        match entry.kind {
+            Kind::File { size } => {
+                let offset = archive.content_position()?;
+                entries.insert(path, Entry::File { offset, size });
+            }
+            Kind::Symlink { target } => {
+                let Some(target) = target.to_str() else { continue };
+                // A symbolic link starts at its own folder.
+                let folder = path.rsplit_once('/').map_or("", |(folder, _)| folder);
+                let target = if target.starts_with('/') { target.to_owned() } else { format!("{folder}/{target}") };
+                if let Some(target) = normalise(&target) {
+                    entries.insert(path, Entry::Link { target });
+                }
+            }
+            Kind::Hardlink { target } => {
+                if let Some(target) = target.to_str().and_then(normalise) {
+                    entries.insert(path, Entry::Link { target });
+                }
+            }
+            _ => {}
+        }
+        archive.seek_past_content()?;
     }
     Ok(entries)
 }
@@ -168,5 +209,19 @@ mod tests {
         reader.read_to_string(&mut text).unwrap();
         assert_eq!((text.as_str(), size), ("hello", 5));
         assert!(store.open("a").unwrap().is_none());
+    }
+
+    #[test]
+    fn zeros_that_an_archive_unpacks_to_take_no_room() {
+        let plain = [&[7; 1000][..], &vec![0; 32 << 20], &[8; 1000]].concat();
+        let packed = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(packed.path(), zstd::encode_all(&plain[..], 1).unwrap()).unwrap();
+        let unpacked = seekable(File::open(packed.path()).unwrap()).unwrap();
+        let metadata = unpacked.metadata().unwrap();
+        assert_eq!(metadata.len(), plain.len() as u64);
+        assert!(std::os::unix::fs::MetadataExt::blocks(&metadata) * 512 < 1 << 20);
+        let mut end = [0; 1000];
+        unpacked.read_exact_at(&mut end, metadata.len() - 1000).unwrap();
+        assert_eq!(end, [8; 1000]);
     }
 }

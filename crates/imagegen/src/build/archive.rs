@@ -10,19 +10,25 @@ use super::origin::{Content, ItemKind, Origin as _, TreeOrigin, select};
 use super::problem::BuildProblem;
 use super::stack::blocking;
 use crate::layer::spool::Spool;
-use crate::layer::{Kind, LayerError, LayerIndex, TarReader, Tree, decompressed};
+use crate::layer::{Entry, Kind, LayerError, LayerIndex, TarReader, Tree, decompressed_within};
+
+/// What may come before the content of an archive's first file: a global header and an extended one.
+const MAX_FIRST_HEADER_BYTES: u64 = 4 << 20;
 
 /// An archive whose contents have been taken out.
 pub(super) struct Archive {
     tree: Tree,
     spool: Spool,
+    /// Directories that are entries of it.
+    listed: BTreeSet<PathBuf>,
     name: String,
 }
 
 impl Archive {
     /// The archive as something to copy from.
     pub(super) fn origin(&self) -> TreeOrigin<'_> {
-        TreeOrigin { tree: &self.tree, name: format!("`{}`", self.name), spool: Some(&self.spool) }
+        let (spool, listed) = (Some(&self.spool), Some(&self.listed));
+        TreeOrigin { tree: &self.tree, name: format!("`{}`", self.name), spool, listed }
     }
 }
 
@@ -31,6 +37,7 @@ pub(super) async fn take(
     folder: &Folder,
     sources: &mut Vec<String>,
     work: &Path,
+    limit_bytes: u64,
 ) -> Result<Vec<Archive>, BuildProblem> {
     let mut archives = Vec::new();
     let mut plain = Vec::new();
@@ -52,7 +59,7 @@ pub(super) async fn take(
         }
         for file in found {
             let work = work.to_owned();
-            let opened = blocking(move || open(&file, &work)).await.map_err(Box::new)?;
+            let opened = blocking(move || open(&file, &work, limit_bytes)).await.map_err(Box::new)?;
             archives.push(opened?);
         }
     }
@@ -70,18 +77,20 @@ fn is_archive(path: &Path) -> Result<bool, BuildProblem> {
         return Err(BuildProblem::NotCopyable { path: path.to_owned(), what });
     }
     let Ok(file) = File::open(path) else { return Ok(false) };
-    let Ok(plain) = decompressed(Box::new(file)) else { return Ok(false) };
+    let Ok(plain) = decompressed_within(Box::new(file), MAX_FIRST_HEADER_BYTES) else { return Ok(false) };
     Ok(matches!(TarReader::new(plain).next_entry(), Ok(Some(_)) | Err(LayerError::Unsafe { .. })))
 }
 
-fn open(path: &Path, work: &Path) -> Result<Archive, BuildProblem> {
+fn open(path: &Path, work: &Path, limit_bytes: u64) -> Result<Archive, BuildProblem> {
     let name = path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
     let unreadable = |source| BuildProblem::Unreadable { path: path.to_owned(), source };
     let bad = |error: LayerError| match error {
         LayerError::Io(source) => unreadable(source),
+        LayerError::TooMuch { .. } => BuildProblem::Excess { path: path.to_owned(), source: error },
         other => BuildProblem::Refused(format!("`{}` cannot be unpacked: {other}", path.display())),
     };
-    let index = LayerIndex::read(Box::new(File::open(path).map_err(unreadable)?)).map_err(bad)?;
+    let file = File::open(path).map_err(unreadable)?;
+    let index = LayerIndex::read_within(Box::new(file), limit_bytes).map_err(bad)?;
     let mark = index
         .entries
         .iter()
@@ -100,5 +109,7 @@ fn open(path: &Path, work: &Path) -> Result<Archive, BuildProblem> {
     let mut spool = Spool::create(work).map_err(unreadable)?;
     let file = File::open(path).map_err(unreadable)?;
     spool.take(0, Box::new(file), &wanted, sizes.iter().sum()).map_err(bad)?;
-    Ok(Archive { tree, spool, name })
+    let is_directory = |entry: &&Entry| entry.kind == Kind::Directory && tree.is_directory(&entry.path);
+    let listed = index.entries.iter().filter(is_directory).map(|entry| entry.path.clone()).collect();
+    Ok(Archive { tree, spool, listed, name })
 }

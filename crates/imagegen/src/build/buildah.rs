@@ -17,14 +17,15 @@ use std::sync::Arc;
 
 use tokio::sync::OnceCell;
 
+use super::command::{Outcome, absolute, execute, file};
 use super::config::Config;
-use super::normalize::{self, Failed};
+use super::normalize;
 use super::output::{BuiltImage, Records};
 use super::overlay::Stamp;
 use super::problem::BuildProblem;
 use super::runner::{EngineError, Invocation, Runner};
 use super::scope::Scope;
-use super::stack::{LayerBlob, StackLayer, blocking, layers_of};
+use super::stack::{LayerBlob, StackLayer, layers_of};
 use super::{Context, NamedContext};
 use crate::Error;
 use crate::dockerfile::{Command, Instruction, Located, Run};
@@ -35,9 +36,6 @@ use crate::publish::{DEFAULT_PARALLEL, publish};
 use crate::reference::{FileReference, Reference};
 
 const PROGRAM: &str = "buildah";
-
-/// Lines of output that are kept for an error's message.
-const KEPT_LINES: usize = 20;
 
 /// buildah with a storage of its own in the build's directory.
 pub(super) struct Buildah<'a> {
@@ -82,10 +80,10 @@ impl<'a> Buildah<'a> {
         fs::write(&dockerfile, text).map_err(file("write", &dockerfile)).map_err(here)?;
         let identity_file = work.path().join("image-id");
         let bud = self.bud(context, state, &dockerfile, &identity_file).await.map_err(here)?;
-        let outcome = self.execute(context, bud, true).await.map_err(here)?;
+        let outcome = execute(self.runner, context.progress, bud, Noted::line).await.map_err(here)?;
         if !outcome.succeeded {
             let before = 1 + state.scope.arguments().count();
-            let failed = outcome.step.and_then(|step| instructions.get(step.checked_sub(before + 1)?));
+            let failed = outcome.noted.step.and_then(|step| instructions.get(step.checked_sub(before + 1)?));
             return Err((failed.map_or(first, |instruction| instruction.line), problem(&outcome.lines)));
         }
         let built = fs::read_to_string(&identity_file).map_err(file("read", &identity_file)).map_err(here)?;
@@ -177,17 +175,7 @@ impl<'a> Buildah<'a> {
         }
         let mut new = Vec::new();
         for layer in &layers[kept..] {
-            let blob = source.open_blob(&layer.descriptor).await?;
-            let options = context.options;
-            let (epoch, work, compression, threads) =
-                (options.epoch, context.work.to_owned(), options.compression, options.threads);
-            let written = blocking(move || normalize::layer(blob, epoch, &work, compression, threads)).await?;
-            new.push(written.map_err(|failed| match failed {
-                Failed::Reading(error) => layer.failed(error),
-                Failed::Writing(source) => {
-                    Error::File { action: "write a layer in", path: context.work.to_owned(), source }
-                }
-            })?);
+            new.push(normalize::anew(layer, context).await?);
         }
         Ok(new)
     }
@@ -203,14 +191,14 @@ impl<'a> Buildah<'a> {
                 .args(["--storage-driver", driver])
         };
         let choose = async || {
-            let outcome = self.execute(context, with("overlay").arg("info"), false).await?;
+            let outcome = self.execute(context, with("overlay").arg("info")).await?;
             Ok::<_, Error>(if outcome.succeeded { "overlay" } else { "vfs" })
         };
         self.driver.get_or_try_init(choose).await.map(|driver| with(driver))
     }
 
     async fn succeed(&self, context: &Context<'_>, verb: &str, invocation: Invocation) -> Result<Vec<String>, Error> {
-        let outcome = self.execute(context, invocation, false).await?;
+        let outcome = self.execute(context, invocation).await?;
         if outcome.succeeded {
             return Ok(outcome.lines);
         }
@@ -218,37 +206,24 @@ impl<'a> Buildah<'a> {
         Err(EngineError::Failed { program, verb, output: outcome.lines }.into())
     }
 
-    /// Runs one command to its end, whatever that is.
-    async fn execute(&self, context: &Context<'_>, invocation: Invocation, show: bool) -> Result<Outcome, Error> {
-        let (runner, progress) = (Arc::clone(self.runner), Arc::clone(context.progress));
-        let (ended, mut outcome) = blocking(move || {
-            let mut outcome = Outcome { succeeded: false, lines: Vec::new(), step: None };
-            let ended = runner.run(&invocation, &mut |line| {
-                // Every build has the platform's arguments; hardly any uses them.
-                if show && !line.starts_with("[Warning] one or more build args were not consumed") {
-                    progress.output(line);
-                }
-                outcome.step = step_number(line).or(outcome.step);
-                if outcome.lines.len() == KEPT_LINES {
-                    outcome.lines.remove(0);
-                }
-                outcome.lines.push(line.to_owned());
-            });
-            (ended, outcome)
-        })
-        .await?;
-        outcome.succeeded = ended.map_err(|source| EngineError::NotStarted { program: PROGRAM.to_owned(), source })?;
-        Ok(outcome)
+    async fn execute(&self, context: &Context<'_>, invocation: Invocation) -> Result<Outcome<()>, Error> {
+        execute(self.runner, context.progress, invocation, |(), _| false).await
     }
 }
 
-/// How a command ended.
-struct Outcome {
-    succeeded: bool,
-    /// The last lines that it printed.
-    lines: Vec<String>,
+/// What is remembered of a build's output.
+#[derive(Default)]
+struct Noted {
     /// The number of the last step that began.
     step: Option<usize>,
+}
+
+impl Noted {
+    fn line(&mut self, line: &str) -> bool {
+        self.step = step_number(line).or(self.step);
+        // Every build has the platform's arguments; hardly any uses them.
+        !line.starts_with("[Warning] one or more build args were not consumed")
+    }
 }
 
 /// The number in `STEP 3/4: RUN make`.
@@ -344,13 +319,4 @@ fn ignore_file(options: &super::Options) -> Option<PathBuf> {
     let mut own = options.dockerfile.as_os_str().to_owned();
     own.push(".dockerignore");
     [PathBuf::from(own), options.folder.join(".dockerignore")].into_iter().find(|path| path.is_file())
-}
-
-fn absolute(path: &Path) -> Result<PathBuf, Error> {
-    path.canonicalize().map_err(file("find", path))
-}
-
-fn file(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Error {
-    let path = path.to_owned();
-    move |source| Error::File { action, path, source }
 }

@@ -130,6 +130,11 @@ impl Config {
         self.set("WorkingDir", path.into());
     }
 
+    /// As `USER` says it; empty for root.
+    pub(super) fn user(&self) -> &str {
+        self.field("User").and_then(Value::as_str).unwrap_or_default()
+    }
+
     pub(super) fn set_user(&mut self, user: &str) {
         self.set("User", user.into());
     }
@@ -249,6 +254,16 @@ impl Config {
         }
         if let Some(Value::Array(history)) = self.document.get_mut("history") {
             history.push(line);
+        }
+    }
+
+    /// Removes what `BuildKit` keeps about itself, and the clock from the lines of the history after the `inherited` ones.
+    pub(super) fn forget_builder(&mut self, created: &str, inherited: usize) {
+        self.document.retain(|key, _| !key.starts_with("moby.buildkit."));
+        if let Some(Value::Array(history)) = self.document.get_mut("history") {
+            for line in history.iter_mut().skip(inherited).filter(|line| line.get("created").is_some()) {
+                line["created"] = created.into();
+            }
         }
     }
 

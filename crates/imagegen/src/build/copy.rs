@@ -2,13 +2,14 @@
 //!
 //! The rules are Docker's, with three differences, each for reproducible and harmless overlays:
 //! * a directory that exists in the image keeps its owner and mode, unless `--chown` or `--chmod` say otherwise (`BuildKit`
-//!   gives `/root` and `/tmp` the modes of the checkout);
+//!   gives `/root` and `/tmp` the modes of the checkout), or an archive of `ADD` lists it;
 //! * a directory over a link to a directory goes where the link points, as `tar` and `rsync` can do (`BuildKit` refuses);
 //! * links that would climb above the image's root are refused.
 
 use std::collections::BTreeMap;
 use std::path::{Component, Path, PathBuf};
 
+use super::glob::Glob;
 use super::ignore::Ignore;
 use super::origin::{Content, Item, ItemKind, Origin, select};
 use super::owner::Chmod;
@@ -16,7 +17,7 @@ use super::problem::BuildProblem;
 use crate::layer::{ContentRef, Metadata, Node, NodeKind, Resolved, Tree};
 
 /// How files are put into an image.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct CopyOptions {
     /// Owner and group, resolved.
     pub owner: Option<(u64, u64)>,
@@ -64,7 +65,10 @@ impl<'a> LayerPlan<'a> {
         let mut chosen = Vec::new();
         for source in sources {
             for path in select(origin, source)? {
-                chosen.push((source, path));
+                // A pattern does not match what is not part of the context.
+                if !Glob::is_pattern(source) || !is_left_out(origin, &path)? {
+                    chosen.push((source, path));
+                }
             }
         }
         if chosen.is_empty() {
@@ -146,15 +150,20 @@ impl<'a> LayerPlan<'a> {
         Ok(())
     }
 
-    /// Makes `path`, which is absolute, a directory; whether there was something to make.
-    pub(super) fn make_workdir(&mut self, path: &Path) -> Result<bool, BuildProblem> {
+    /// Whether there is no directory at `path`, which is absolute, so that one has to be made.
+    pub(super) fn lacks_directory(&self, path: &Path) -> Result<bool, BuildProblem> {
         let target = self.resolve(path)?;
         if self.tree.get(&target).is_some() && !self.tree.is_directory(&target) {
             return Err(BuildProblem::Unreachable { path: path.to_owned(), why: "it is no directory".to_owned() });
         }
-        let there = self.tree.is_directory(&target);
-        self.make_directories(&target, &CopyOptions { epoch: self.epoch, ..CopyOptions::default() });
-        Ok(!there)
+        Ok(!self.tree.is_directory(&target))
+    }
+
+    /// Makes `path`, which is absolute, a directory of `owner`.
+    pub(super) fn make_workdir(&mut self, path: &Path, owner: Option<(u64, u64)>) -> Result<(), BuildProblem> {
+        let target = self.resolve(path)?;
+        self.make_directories(&target, &CopyOptions { owner, epoch: self.epoch, ..CopyOptions::default() });
+        Ok(())
     }
 
     /// The entries of the layer in order, parents included, and the warnings about them.
@@ -174,14 +183,15 @@ impl<'a> LayerPlan<'a> {
         }
         let mut entries: Vec<(PathBuf, Planned)> = self.entries.into_iter().collect();
         // Files that were one file in their image stay one: the first name has the content, the others link to it.
-        let mut first_names: BTreeMap<ContentRef, (usize, PathBuf, Metadata)> = BTreeMap::new();
+        let mut first_names: BTreeMap<Content, (usize, PathBuf, Metadata)> = BTreeMap::new();
         for (number, (path, planned)) in entries.iter_mut().enumerate() {
             let ItemKind::File { size, content } = &planned.kind else { continue };
             let mut place = ContentRef { layer: self.layer, entry: number };
             let kind = |content| NodeKind::File { size: *size, content };
-            if let Content::Layer(content) = content {
-                let first =
-                    first_names.entry(*content).or_insert_with(|| (number, path.clone(), planned.metadata.clone()));
+            if let Content::Layer(_) | Content::Spooled(_) = content {
+                let first = first_names
+                    .entry(content.clone())
+                    .or_insert_with(|| (number, path.clone(), planned.metadata.clone()));
                 if first.0 != number && first.2 == planned.metadata {
                     place.entry = first.0;
                     let node = Node { kind: kind(place), metadata: planned.metadata.clone() };
@@ -219,7 +229,7 @@ impl<'a> LayerPlan<'a> {
                 continue;
             }
             if item.kind == ItemKind::Directory {
-                let place = self.directory_over(&source, &target.join(&name), &item, options)?;
+                let place = self.directory_over(origin, &source, &target.join(&name), &item, options)?;
                 self.copy_below(origin, top, &below, &place, options)?;
             } else {
                 self.put(origin, &source, &item, &target.join(&name), options)?;
@@ -231,6 +241,7 @@ impl<'a> LayerPlan<'a> {
     /// Where a directory of the source goes: to the directory that is there, through a link if need be, or to a new one.
     fn directory_over(
         &mut self,
+        origin: &dyn Origin,
         source: &Path,
         target: &Path,
         item: &Item,
@@ -239,7 +250,9 @@ impl<'a> LayerPlan<'a> {
         let real = self.resolve(target)?;
         match self.tree.get(&real).map(|node| &node.kind) {
             Some(NodeKind::Directory) => {
-                if options.owner.is_some() || options.mode.is_some() {
+                if origin.lists_directory(source) {
+                    self.add(real.clone(), item, options);
+                } else if options.owner.is_some() || options.mode.is_some() {
                     let metadata = self.tree.get(&real).map(|node| node.metadata.clone());
                     let existing =
                         Item { kind: ItemKind::Directory, metadata: metadata.unwrap_or(item.metadata.clone()) };
@@ -372,7 +385,15 @@ impl<'a> LayerPlan<'a> {
 
 /// Whether a destination says by itself that it is a directory.
 fn is_directory_name(destination: &str) -> bool {
-    destination.ends_with('/') || destination.ends_with("/.")
+    destination.ends_with('/')
+}
+
+/// Whether `path` is no part of the context, nothing below it either.
+fn is_left_out(origin: &dyn Origin, path: &Path) -> Result<bool, BuildProblem> {
+    // What cannot be followed is told where it is copied.
+    let Ok(real) = origin.resolve(path) else { return Ok(false) };
+    let is_directory = matches!(origin.item(&real)?, Some(Item { kind: ItemKind::Directory, .. }));
+    Ok(origin.ignores(&real) && !(is_directory && keeps_some(origin, &real)?))
 }
 
 /// Whether a `!` rule takes something below an ignored directory back.

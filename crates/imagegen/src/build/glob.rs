@@ -63,7 +63,7 @@ impl Glob {
                 }
                 '?' => Token::One,
                 '[' => {
-                    let negated = chars.next_if(|&c| c == '^' || c == '!').is_some();
+                    let negated = chars.next_if_eq(&'^').is_some();
                     let mut ranges = Vec::new();
                     loop {
                         let mut member = || match chars.next() {
@@ -170,6 +170,9 @@ mod tests {
             ("[^a-c]x", "bx", false),
             ("[^a-c]x", "dx", true),
             ("[]a]", "]", true),
+            // An exclamation mark negates in a shell, not in Go.
+            ("[!a]x", "ax", true),
+            ("[!a]x", "bx", false),
             ("\\*", "*", true),
             ("\\*", "a", false),
             ("a{b,c}", "a{b,c}", true),

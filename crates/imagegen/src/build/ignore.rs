@@ -87,15 +87,18 @@ impl Ignore {
     }
 }
 
-/// The pattern without `.`, `..` and surplus slashes, as Go's `filepath.Clean` leaves it, relative to the context.
+/// The pattern without `.`, `..` and surplus slashes, as Go's `filepath.Clean` leaves it, relative to the context. One that
+/// climbs out of the context keeps its `..` and matches nothing.
 fn clean(pattern: &str) -> String {
+    let rooted = pattern.starts_with('/');
     let mut parts: Vec<&str> = Vec::new();
     for part in pattern.split('/') {
         match part {
             "" | "." => {}
-            ".." => {
+            ".." if parts.last().is_some_and(|last| *last != "..") => {
                 parts.pop();
             }
+            ".." if rooted => {}
             part => parts.push(part),
         }
     }
@@ -120,6 +123,8 @@ mod tests {
             ("!README.md\n*.md", "README.md", true),
             ("/node_modules/", "node_modules/a/b", true),
             ("./a/../b", "b/c", true),
+            ("../b", "b", false),
+            ("/../b", "b", true),
             ("*\n!ROOT", "ROOT/etc/x", false),
             ("*\n!ROOT", "Dockerfile", true),
             ("*\n!ROOT\nROOT/secret", "ROOT/secret/key", true),

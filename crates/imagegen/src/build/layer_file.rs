@@ -29,7 +29,11 @@ pub(super) fn write(
         let entry = Entry { path: path.clone(), kind, metadata: planned.metadata.clone() };
         let (mut content, named): (Box<dyn Read>, PathBuf) = match &planned.kind {
             ItemKind::File { content, .. } => {
-                let named = if let Content::Disk(path) = content { path.clone() } else { path.clone() };
+                let named = if let Content::Disk(path) | Content::Spooled(path) = content {
+                    path.clone()
+                } else {
+                    path.clone()
+                };
                 (content.open(&spooled)?, named)
             }
             _ => (Box::new(io::empty()), path.clone()),

@@ -12,14 +12,18 @@
 //! * entries are sorted, compression does not depend on the number of cores;
 //! * nothing of the machine is recorded: no host name, no path, no clock.
 //!
-//! The **buildah** engine is the native one with `buildah` for what starts processes; see the module of that name.
+//! The **buildah** engine is the native one with `buildah` for what starts processes; the **buildkit** engine hands the whole
+//! Dockerfile to `docker buildx build`. See the modules of those names.
 
 mod archive;
 mod buildah;
+mod buildkit;
+mod command;
 pub(crate) mod config;
 mod configure;
 mod contexts;
 mod copy;
+mod engine;
 pub(crate) mod envhash;
 mod folder;
 mod glob;
@@ -39,14 +43,13 @@ mod scope;
 pub(crate) mod stack;
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 
 pub use contexts::{BASE_CONTEXT, base_context};
+pub use engine::Engine;
 pub use output::{Built, BuiltImage};
 pub use overlay::Stamp;
 pub use problem::{BuildProblem, Obstacle};
@@ -54,7 +57,7 @@ pub use runner::EngineError;
 
 use crate::Error;
 use crate::dockerfile::Dockerfile;
-use crate::layer::{Compression, IndexCache};
+use crate::layer::{Compression, IndexCache, MAX_LAYER_BYTES};
 use crate::platform::Platform;
 use crate::reference::Reference;
 use crate::source::ImageSource;
@@ -81,10 +84,16 @@ pub struct Options {
     pub target: Option<String>,
     /// Who carries out the instructions.
     pub engine: Engine,
+    /// What [`Engine::Auto`] may choose from where the native engine cannot do it, the preferred one first.
+    pub installed: Vec<Engine>,
+    /// The builder of `docker buildx` to use instead of its current one.
+    pub builder: Option<String>,
     /// How new layers are compressed.
     pub compression: Compression,
     /// The time of new files and of the image, in seconds since 1970.
     pub epoch: i64,
+    /// How much hostile input may make of itself.
+    pub limits: Limits,
     /// Threads that compress.
     pub threads: usize,
     /// Where indexes of base layers are kept between builds.
@@ -99,6 +108,21 @@ pub struct Options {
     pub title: Option<String>,
 }
 
+/// Bounds on what is unpacked, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// What an archive of `ADD` may unpack to. It is unpacked into temporary files.
+    pub archive_bytes: u64,
+    /// What a layer of a base may unpack to. It is read for its headers and goes nowhere.
+    pub layer_bytes: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { archive_bytes: 8 << 30, layer_bytes: MAX_LAYER_BYTES }
+    }
+}
+
 /// A context beside the main one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum NamedContext {
@@ -106,42 +130,6 @@ pub enum NamedContext {
     Directory(PathBuf),
     /// An image.
     Image(Reference),
-}
-
-/// Who carries out a Dockerfile.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-#[non_exhaustive]
-pub enum Engine {
-    /// Native where that is possible, else buildah.
-    #[default]
-    Auto,
-    /// This program, starting no process.
-    Native,
-    /// `buildah`.
-    Buildah,
-}
-
-impl fmt::Display for Engine {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Auto => "auto",
-            Self::Native => "native",
-            Self::Buildah => "buildah",
-        })
-    }
-}
-
-impl FromStr for Engine {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        match text {
-            "auto" => Ok(Self::Auto),
-            "native" => Ok(Self::Native),
-            "buildah" => Ok(Self::Buildah),
-            other => Err(format!("`{other}` is not an engine: use auto, native or buildah")),
-        }
-    }
 }
 
 /// Opens the images that a Dockerfile names.
@@ -209,10 +197,21 @@ impl Build {
             (Engine::Native, Some((line, obstacle))) => {
                 return Err(plan::at(&dockerfile, line, BuildProblem::NeedsEngine(obstacle)));
             }
-            (Engine::Auto, Some(_)) => Engine::Buildah,
-            (Engine::Auto, None) => Engine::Native,
+            (Engine::Auto, obstacle) => {
+                let found = obstacle.as_ref().map(|(_, obstacle)| obstacle);
+                match (Engine::choose(found, options.builder.as_deref(), &options.installed), obstacle) {
+                    (Some(engine), _) => engine,
+                    (None, Some((line, obstacle))) => {
+                        return Err(plan::at(&dockerfile, line, BuildProblem::NoEngine(obstacle)));
+                    }
+                    (None, None) => Engine::Native,
+                }
+            }
             (chosen, _) => chosen,
         };
+        if options.builder.is_some() && engine != Engine::Buildkit {
+            return Err(request(&format!("the {engine} engine has no builders: --builder is for --engine buildkit")));
+        }
         Ok(Self { dockerfile, options, plans, engine })
     }
 
@@ -273,29 +272,31 @@ impl Build {
         for name in self.unused_build_args() {
             progress.warning(&format!("build argument `{name}` is not declared in `{}`", self.dockerfile.file));
         }
+        let context = Context {
+            dockerfile: &self.dockerfile,
+            options: &self.options,
+            images,
+            progress,
+            work: work.path(),
+            cache: IndexCache::new(self.options.cache.as_deref()).with_layer_limit(self.options.limits.layer_bytes),
+        };
         let mut built = Vec::new();
-        for plan in &self.plans {
-            let context = Context {
-                dockerfile: &self.dockerfile,
-                options: &self.options,
-                plan,
-                images,
-                progress,
-                work: work.path(),
-                cache: IndexCache::new(self.options.cache.as_deref()),
-            };
-            let buildah = (self.engine == Engine::Buildah).then(|| buildah::Buildah::new(runner, work.path()));
-            built.push(native::build(&context, buildah.as_ref()).await?);
+        if self.engine == Engine::Buildkit {
+            built = buildkit::build(&context, &self.plans, runner).await?;
+        } else {
+            for plan in &self.plans {
+                let buildah = (self.engine == Engine::Buildah).then(|| buildah::Buildah::new(runner, work.path()));
+                built.push(native::build(&context, plan, buildah.as_ref()).await?);
+            }
         }
         Built::new(built, work)
     }
 }
 
-/// What both engines are given.
+/// What every engine is given.
 struct Context<'a> {
     dockerfile: &'a Dockerfile,
     options: &'a Options,
-    plan: &'a plan::Plan,
     images: &'a dyn Images,
     progress: &'a Arc<dyn Progress>,
     work: &'a Path,

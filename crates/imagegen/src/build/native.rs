@@ -15,7 +15,7 @@ use super::origin::{Content, ItemKind, TreeOrigin};
 use super::output::{Base, BuiltImage, Records};
 use super::overlay::Stamp;
 use super::owner::{Chmod, Chown};
-use super::plan::{Origins, at, copy_origin, obstacle};
+use super::plan::{Origins, Plan, at, copy_origin, obstacle};
 use super::problem::{BuildProblem, Obstacle};
 use super::scope::Scope;
 use super::stack::{LayerBlob, Stack, StackLayer, blocking, layers_of};
@@ -42,12 +42,16 @@ struct Stage {
 }
 
 /// Builds one platform; `processes` carries out what this engine cannot.
-pub(super) async fn build(context: &Context<'_>, processes: Option<&Buildah<'_>>) -> Result<BuiltImage, Error> {
-    let mut native = Native { context, processes, stages: BTreeMap::new(), images: BTreeMap::new() };
-    for (number, platform, base) in &context.plan.stages {
+pub(super) async fn build(
+    context: &Context<'_>,
+    plan: &Plan,
+    processes: Option<&Buildah<'_>>,
+) -> Result<BuiltImage, Error> {
+    let mut native = Native { context, plan, processes, stages: BTreeMap::new(), images: BTreeMap::new() };
+    for (number, platform, base) in &plan.stages {
         native.stage(*number, platform, base).await?;
     }
-    let target = native.stages.remove(&context.plan.target).ok_or(Error::Interrupted)?;
+    let target = native.stages.remove(&plan.target).ok_or(Error::Interrupted)?;
     let records = Records { base: target.base, own_labels: target.own.labels };
     let inventory = target.environment.and_then(|(inventory, layers)| {
         // What came later may have changed it.
@@ -64,6 +68,7 @@ pub(super) async fn build(context: &Context<'_>, processes: Option<&Buildah<'_>>
 
 struct Native<'a> {
     context: &'a Context<'a>,
+    plan: &'a Plan,
     processes: Option<&'a Buildah<'a>>,
     stages: BTreeMap<usize, Stage>,
     /// Images that `COPY --from` names, by reference.
@@ -204,7 +209,7 @@ impl Native<'_> {
             }
             Instruction::Arg(arguments) => {
                 let given = &self.context.options.build_args;
-                let globals = &self.context.plan.globals;
+                let globals = &self.plan.globals;
                 stage.scope.declare(arguments, given, globals, &stage.config, escape)?;
                 false
             }
@@ -220,10 +225,17 @@ impl Native<'_> {
     async fn workdir(&self, stage: &mut Stage, path: &Path) -> Result<bool, BuildProblem> {
         let number = stage.stack.layers.len();
         let tree = stage.stack.tree(&self.context.cache).await.map_err(Box::new)?;
-        let mut plan = LayerPlan::new(tree, number, self.context.options.epoch);
-        if !plan.make_workdir(path)? {
+        if !LayerPlan::new(tree, number, self.context.options.epoch).lacks_directory(path)? {
             return Ok(false);
         }
+        // As BuildKit: what is made belongs to the user that works in it.
+        let owner = match stage.config.user().to_owned() {
+            root if root.is_empty() => None,
+            user => Some(self.owner(stage, "USER", user).await?),
+        };
+        let tree = stage.stack.tree(&self.context.cache).await.map_err(Box::new)?;
+        let mut plan = LayerPlan::new(tree, number, self.context.options.epoch);
+        plan.make_workdir(path, owner)?;
         let (entries, _) = plan.finish();
         self.push(stage, entries, None).await?;
         Ok(true)
@@ -255,7 +267,7 @@ impl Native<'_> {
         let escape = context.dockerfile.escape;
         let options = self.transfer_options(stage, transfer).await?;
         let expand = |text: &str| stage.scope.expand(text, &stage.config, escape);
-        let destination = joined(stage.config.workdir(), &expand(&transfer.destination)?);
+        let destination = destination_in(stage.config.workdir(), &expand(&transfer.destination)?);
         let mut paths = Vec::new();
         let mut documents = Vec::new();
         for source in &transfer.sources {
@@ -268,7 +280,7 @@ impl Native<'_> {
                 Source::Heredoc(document) => documents.push((document.name.clone(), document.content.clone())),
             }
         }
-        if paths.len() + documents.len() > 1 && !destination.ends_with('/') && !destination.ends_with("/.") {
+        if paths.len() + documents.len() > 1 && !destination.ends_with('/') {
             return Err(BuildProblem::NotADirectory(destination));
         }
 
@@ -284,11 +296,16 @@ impl Native<'_> {
             let FromWhere::Folder(folder) = &origin else {
                 return Err(BuildProblem::Refused("ADD has no --from".into()));
             };
-            unpacked = archive::take(folder, &mut paths, context.work).await?;
+            unpacked = archive::take(folder, &mut paths, context.work, context.options.limits.archive_bytes).await?;
         }
+        // What an archive holds keeps its owners and modes; `--chown` is for the directory that is made for it.
+        let as_it_is = CopyOptions { owner: None, mode: None, ..options.clone() };
         for archive in &unpacked {
             let directory = format!("{}/", destination.trim_end_matches('/'));
-            plan.copy(&archive.origin(), &[".".to_owned()], &directory, &options)?;
+            if plan.lacks_directory(Path::new(&directory))? {
+                plan.make_workdir(Path::new(&directory), options.owner)?;
+            }
+            plan.copy(&archive.origin(), &[".".to_owned()], &directory, &as_it_is)?;
         }
         if !paths.is_empty() {
             match &origin {
@@ -296,7 +313,7 @@ impl Native<'_> {
                 FromWhere::Stack(stack, name) => {
                     let empty = Tree::default();
                     let tree = stack.tree_if_known().unwrap_or(&empty);
-                    let origin = TreeOrigin { tree, name: name.clone(), spool: None };
+                    let origin = TreeOrigin { tree, name: name.clone(), spool: None, listed: None };
                     plan.copy(&origin, &paths, &destination, &options)?;
                 }
             }
@@ -331,14 +348,7 @@ impl Native<'_> {
         }
         if let Some(text) = &transfer.flags.chown {
             let value = stage.scope.expand(text, &stage.config, escape)?;
-            let why = "it is not of the form user[:group]";
-            let chown = Chown::parse(&value).ok_or(BuildProblem::Flag { flag: "--chown", value, why })?;
-            let (mut passwd, mut group) = (String::new(), String::new());
-            if chown.needs_names() {
-                passwd = self.text_of(stage, "etc/passwd").await?;
-                group = self.text_of(stage, "etc/group").await?;
-            }
-            options.owner = Some(chown.numbers(&passwd, &group).map_err(BuildProblem::NoOwner)?);
+            options.owner = Some(self.owner(stage, "--chown", value).await?);
         }
         let mut exclude = Vec::new();
         for pattern in &transfer.flags.exclude {
@@ -346,6 +356,18 @@ impl Native<'_> {
         }
         options.exclude = Ignore::excluding(&exclude).map_err(|_| BuildProblem::BadPattern(exclude.join(" ")))?;
         Ok(options)
+    }
+
+    /// The numbers of `value`, the value of `flag`, in the image's own databases.
+    async fn owner(&self, stage: &mut Stage, flag: &'static str, value: String) -> Result<(u64, u64), BuildProblem> {
+        let why = "it is not of the form user[:group]";
+        let chown = Chown::parse(&value).ok_or(BuildProblem::Flag { flag, value, why })?;
+        let (mut passwd, mut group) = (String::new(), String::new());
+        if chown.needs_names() {
+            passwd = self.text_of(stage, "etc/passwd").await?;
+            group = self.text_of(stage, "etc/group").await?;
+        }
+        chown.numbers(&passwd, &group).map_err(BuildProblem::NoOwner)
     }
 
     /// A small text file of the image, empty where there is none.
@@ -376,7 +398,9 @@ impl Native<'_> {
     /// What `COPY --from=text` copies from.
     async fn from(&mut self, number: usize, text: &str, platform: &Platform) -> Result<FromWhere, BuildProblem> {
         let context = self.context;
-        match copy_origin(context.dockerfile, context.options, &context.plan.globals, number, text)? {
+        let globals = &self.plan.globals;
+        let (_, origin) = copy_origin(context.dockerfile, context.options, globals, number, text)?;
+        match origin {
             Origins::Scratch => Ok(FromWhere::Stack(Stack::default(), "scratch".to_owned())),
             Origins::Directory(name, path) => {
                 if !path.is_dir() {
@@ -443,6 +467,16 @@ fn joined(workdir: &str, path: &str) -> String {
     if path.starts_with('/') { path.to_owned() } else { format!("{}/{path}", workdir.trim_end_matches('/')) }
 }
 
+/// `path` below `workdir`, without `.` and `..`, as a text: links are not looked at, as in `BuildKit`. It ends with a slash
+/// where `path` names a directory by itself, which only a slash and a lone dot do.
+fn destination_in(workdir: &str, path: &str) -> String {
+    let mut cleaned = clean(&joined(workdir, path));
+    if (path.ends_with('/') || matches!(path, "" | ".")) && !cleaned.ends_with('/') {
+        cleaned.push('/');
+    }
+    cleaned
+}
+
 /// A working directory as the configuration holds it: absolute, without `.`, `..` and surplus slashes.
 fn clean(path: &str) -> String {
     let mut parts: Vec<&str> = Vec::new();
@@ -456,4 +490,26 @@ fn clean(path: &str) -> String {
         }
     }
     format!("/{}", parts.join("/"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_destination_is_cleaned_and_says_whether_it_names_a_directory() {
+        for (workdir, path, expected) in [
+            ("/", ".", "/"),
+            ("/", "a", "/a"),
+            ("/srv", ".", "/srv/"),
+            ("/srv", "", "/srv/"),
+            ("/srv", "a/", "/srv/a/"),
+            ("/srv", "./a/.", "/srv/a"),
+            ("/srv", "..", "/"),
+            ("/srv", "../../x/", "/x/"),
+            ("/srv", "/x//y/../z", "/x/z"),
+        ] {
+            assert_eq!(destination_in(workdir, path), expected, "{workdir} {path}");
+        }
+    }
 }

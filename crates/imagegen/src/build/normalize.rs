@@ -6,6 +6,9 @@
 use std::io::{self, Cursor, Read};
 use std::path::Path;
 
+use super::Context;
+use super::stack::{StackLayer, blocking};
+use crate::Error;
 use crate::layer::{Compression, Entry, Kind, LayerError, LayerFile, LayerWriter, TarReader, decompressed};
 
 /// Magic number, flags, time and size of the source: what a `.pyc` file begins with.
@@ -13,13 +16,25 @@ const PYC_HEADER_BYTES: usize = 16;
 
 /// Why a layer could not be rewritten.
 #[derive(Debug)]
-pub(super) enum Failed {
+enum Failed {
     Reading(LayerError),
     Writing(io::Error),
 }
 
+/// Writes a layer of a source anew.
+pub(super) async fn anew(layer: &StackLayer, context: &Context<'_>) -> Result<LayerFile, Error> {
+    let (blob, options) = (layer.open().await?, context.options);
+    let (epoch, work, compression, threads) =
+        (options.epoch, context.work.to_owned(), options.compression, options.threads);
+    let written = blocking(move || self::layer(blob, epoch, &work, compression, threads)).await?;
+    written.map_err(|failed| match failed {
+        Failed::Reading(error) => layer.failed(error),
+        Failed::Writing(source) => Error::File { action: "write a layer in", path: context.work.to_owned(), source },
+    })
+}
+
 /// Writes the layer in `blob` anew.
-pub(super) fn layer(
+fn layer(
     blob: Box<dyn Read + Send>,
     epoch: i64,
     work: &Path,

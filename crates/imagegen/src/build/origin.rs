@@ -1,5 +1,6 @@
 //! Where copied files come from: a folder of this machine, or the tree of an image. One view of both.
 
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, Read};
@@ -12,10 +13,12 @@ use crate::layer::spool::Spool;
 use crate::layer::{ContentRef, Metadata, NodeKind, Resolved, Tree};
 
 /// The content of a file that is to be copied.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Content {
     /// A file on this machine.
     Disk(PathBuf),
+    /// A file taken out of an archive, where it may have several names.
+    Spooled(PathBuf),
     /// An entry of a layer.
     Layer(ContentRef),
     /// Bytes that a Dockerfile spells out.
@@ -73,6 +76,11 @@ pub(super) trait Origin {
 
     /// Whether something below a directory that is kept out may be taken back.
     fn keeps_below(&self) -> bool {
+        false
+    }
+
+    /// Whether the directory `path` was listed with an owner and a mode that are meant for a directory that is there as well.
+    fn lists_directory(&self, _: &Path) -> bool {
         false
     }
 
@@ -134,7 +142,7 @@ impl Content {
     pub(super) fn open(&self, spooled: &dyn Fn(ContentRef) -> Option<PathBuf>) -> Result<Box<dyn Read>, BuildProblem> {
         let path = match self {
             Self::Bytes(bytes) => return Ok(Box::new(io::Cursor::new(bytes.clone()))),
-            Self::Disk(path) => path.clone(),
+            Self::Disk(path) | Self::Spooled(path) => path.clone(),
             Self::Layer(content) => spooled(*content).ok_or_else(|| BuildProblem::Unreadable {
                 path: PathBuf::from(format!("layer {} entry {}", content.layer, content.entry)),
                 source: io::ErrorKind::NotFound.into(),
@@ -153,6 +161,8 @@ pub(super) struct TreeOrigin<'a> {
     pub name: String,
     /// Its contents, where they have been taken out already.
     pub spool: Option<&'a Spool>,
+    /// The directories of an archive that are entries of it, not only parents of some.
+    pub listed: Option<&'a BTreeSet<PathBuf>>,
 }
 
 impl Origin for TreeOrigin<'_> {
@@ -180,7 +190,7 @@ impl Origin for TreeOrigin<'_> {
             NodeKind::Directory => ItemKind::Directory,
             NodeKind::File { size, content } => {
                 let spooled = self.spool.and_then(|spool| spool.path(*content));
-                let content = spooled.map_or(Content::Layer(*content), |path| Content::Disk(path.to_owned()));
+                let content = spooled.map_or(Content::Layer(*content), |path| Content::Spooled(path.to_owned()));
                 ItemKind::File { size: *size, content }
             }
             NodeKind::Symlink { target } => ItemKind::Symlink { target: target.clone() },
@@ -202,6 +212,10 @@ impl Origin for TreeOrigin<'_> {
 
     fn ignores(&self, _: &Path) -> bool {
         false
+    }
+
+    fn lists_directory(&self, path: &Path) -> bool {
+        self.listed.is_some_and(|listed| listed.contains(path))
     }
 
     fn is_checkout(&self) -> bool {

@@ -34,6 +34,18 @@ pub(super) struct Plan {
     pub stages: Vec<(usize, Platform, Origins)>,
     /// The stage that becomes the image.
     pub target: usize,
+    /// The images that the needed stages name in `FROM` and `--from`.
+    pub images: Vec<NamedImage>,
+}
+
+/// An image, and how a Dockerfile calls it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct NamedImage {
+    /// As written, variables expanded.
+    pub name: String,
+    pub reference: Reference,
+    /// Where.
+    pub line: usize,
 }
 
 impl Plan {
@@ -50,25 +62,57 @@ impl Plan {
         };
         let mut needed = BTreeSet::from([target]);
         let mut stages = Vec::new();
+        let mut images = Vec::new();
+        let mut note = |name: String, origin: &Origins, line| {
+            if let Origins::Image(reference) = origin {
+                images.push(NamedImage { name, reference: reference.clone(), line });
+            }
+        };
         for number in (0..=target).rev() {
             if !needed.contains(&number) {
                 continue;
             }
             let stage = &dockerfile.stages[number];
-            let (base, stage_platform) = base(dockerfile, options, &globals, number, platform)
+            let (name, base, stage_platform) = base(dockerfile, options, &globals, number, platform)
                 .map_err(|problem| at(dockerfile, stage.line, problem))?;
+            note(name, &base, stage.line);
             needed.extend(if let Origins::Stage(number) = base { Some(number) } else { None });
             for instruction in &stage.instructions {
                 if let Some(from) = transfer(&instruction.value).and_then(|transfer| transfer.flags.from.as_deref()) {
-                    let origin = copy_origin(dockerfile, options, &globals, number, from)
+                    let (name, origin) = copy_origin(dockerfile, options, &globals, number, from)
                         .map_err(|problem| at(dockerfile, instruction.line, problem))?;
+                    note(name, &origin, instruction.line);
                     needed.extend(if let Origins::Stage(number) = origin { Some(number) } else { None });
                 }
             }
             stages.push((number, stage_platform, base));
         }
         stages.reverse();
-        Ok(Self { globals, stages, target })
+        Ok(Self { globals, stages, target, images })
+    }
+
+    /// The target's stage and those that it is built on, from the top down.
+    pub(super) fn lineage(&self) -> Vec<usize> {
+        let mut lineage = vec![self.target];
+        while let Some((_, _, Origins::Stage(below))) = lineage.last().and_then(|number| self.stage(*number)) {
+            lineage.push(*below);
+        }
+        lineage
+    }
+
+    /// What the target is built on in the end.
+    pub(super) fn base(&self) -> &Origins {
+        let bottom = self.lineage().pop().unwrap_or(self.target);
+        self.stage(bottom).map_or(&Origins::Scratch, |(_, _, base)| base)
+    }
+
+    /// The platform of the target's stage.
+    pub(super) fn platform(&self) -> Option<&Platform> {
+        self.stage(self.target).map(|(_, platform, _)| platform)
+    }
+
+    fn stage(&self, number: usize) -> Option<&(usize, Platform, Origins)> {
+        self.stages.iter().find(|(known, _, _)| *known == number)
     }
 
     /// The first thing that the native engine cannot do, and its line.
@@ -92,16 +136,17 @@ pub(super) fn at(dockerfile: &Dockerfile, line: usize, problem: BuildProblem) ->
     Error::Instruction { at: dockerfile.at(line), problem: Box::new(problem) }
 }
 
-/// What `COPY --from=text` of stage `number` copies from.
+/// What `COPY --from=text` of stage `number` copies from, and its name.
 pub(super) fn copy_origin(
     dockerfile: &Dockerfile,
     options: &Options,
     globals: &Globals,
     number: usize,
     text: &str,
-) -> Result<Origins, BuildProblem> {
+) -> Result<(String, Origins), BuildProblem> {
     let name = expand(text, &|name| globals.get(name), dockerfile.escape)?;
-    named(dockerfile, options, number, &name)
+    let origin = named(dockerfile, options, number, &name)?;
+    Ok((name, origin))
 }
 
 fn base(
@@ -110,7 +155,7 @@ fn base(
     globals: &Globals,
     number: usize,
     platform: &Platform,
-) -> Result<(Origins, Platform), BuildProblem> {
+) -> Result<(String, Origins, Platform), BuildProblem> {
     let Stage { image, platform: own, .. } = &dockerfile.stages[number];
     let evaluate = |text: &str| expand(text, &|name| globals.get(name), dockerfile.escape);
     let platform = match own {
@@ -126,9 +171,10 @@ fn base(
         return Err(BuildProblem::Value { value, why: "is empty: give the argument a value with --build-arg" });
     }
     if name == "scratch" {
-        return Ok((Origins::Scratch, platform));
+        return Ok((name, Origins::Scratch, platform));
     }
-    Ok((named(dockerfile, options, number, &name)?, platform))
+    let origin = named(dockerfile, options, number, &name)?;
+    Ok((name, origin, platform))
 }
 
 /// A name in `FROM` or `--from`: a build context goes before a stage, a stage before an image.

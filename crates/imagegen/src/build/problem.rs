@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use crate::Error;
 use crate::dockerfile::expand::ExpandError;
+use crate::layer::LayerError;
 
 /// What stops an instruction.
 #[derive(Debug, thiserror::Error)]
@@ -65,6 +66,15 @@ pub enum BuildProblem {
         /// `a socket`, ….
         what: &'static str,
     },
+    /// An archive that unpacks to more than it may.
+    #[error("`{}` cannot be unpacked", path.display())]
+    Excess {
+        /// The archive.
+        path: PathBuf,
+        /// The bound.
+        #[source]
+        source: LayerError,
+    },
     /// A file that cannot be read.
     #[error("cannot read `{}`", path.display())]
     Unreadable {
@@ -122,6 +132,12 @@ pub enum BuildProblem {
     /// Something that takes another engine.
     #[error("the native engine cannot {0}")]
     NeedsEngine(Obstacle),
+    /// Something that takes an engine, and none is there.
+    #[error("the native engine cannot {0}, and no engine that can is installed")]
+    NoEngine(Obstacle),
+    /// An image that the engine has no way to name.
+    #[error("{0}")]
+    Unnamed(String),
     /// Something that no engine here does.
     #[error("{0}")]
     Refused(String),
@@ -161,14 +177,26 @@ impl BuildProblem {
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         match self {
-            Self::NeedsEngine(_) => {
-                Some("`--engine buildah` runs processes; `--engine auto` takes it where it is needed".to_owned())
-            }
+            Self::NeedsEngine(_) => Some(
+                "`--engine buildah` and `--engine buildkit` run processes; `--engine auto` takes what is installed"
+                    .to_owned(),
+            ),
             Self::LeavesContext { .. } | Self::OutsideContext { .. } => {
                 Some("copy the file into the folder, or pass its directory with --build-context NAME=DIR".to_owned())
             }
             Self::ClimbingLink { .. } => {
                 Some("let it point inside the image: with an absolute path, or fewer `..`".to_owned())
+            }
+            Self::Excess { source: LayerError::TooMuch { what: "bytes when it is unpacked", .. }, .. } => {
+                Some("if that is right, allow it with --max-archive SIZE".to_owned())
+            }
+            Self::Unnamed(_) => Some(
+                "put it into a registry, or into a layout with `vast-imagegen copy`, and give that a name: \
+                 --build-context NAME=oci:DIR, FROM NAME"
+                    .to_owned(),
+            ),
+            Self::NoEngine(_) => {
+                Some("install buildah, or docker with buildx, or name a builder with --builder".to_owned())
             }
             Self::NotADirectory(_) => Some("end the destination with `/`".to_owned()),
             Self::NoOwner(_) => Some("use numbers: --chown=UID:GID".to_owned()),

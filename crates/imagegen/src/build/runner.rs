@@ -164,14 +164,38 @@ impl EngineError {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::NotStarted { program, .. } => Some(format!("install {program}, or use another --engine")),
-            _ => None,
+            Self::Failed { output, .. } => advice(output).map(str::to_owned),
+            Self::BadResult { .. } => None,
         }
     }
 }
 
-/// The line that says most: the last that is not empty.
+/// What to do about failures of `docker buildx` that have nothing to do with the Dockerfile.
+fn advice(output: &[String]) -> Option<&'static str> {
+    let known: [(&[&str], &str); 4] = [
+        (
+            &["unknown command: docker buildx", "'buildx' is not a docker command"],
+            "install docker's buildx plugin (docker-buildx or docker-buildx-plugin), or use --engine buildah",
+        ),
+        (
+            &["OCI exporter is not supported", "exporter is not supported for the docker driver"],
+            "make a builder that writes archives, `docker buildx create --name NAME --driver docker-container`, and pass --builder NAME",
+        ),
+        (&["no builder ", "failed to find builder"], "`docker buildx ls` lists the builders that --builder can name"),
+        (
+            &["Cannot connect to the Docker daemon", "failed to connect to the docker API", "error during connect"],
+            "start the daemon, or name a builder that runs elsewhere with --builder",
+        ),
+    ];
+    let said = |text: &&str| output.iter().any(|line| line.contains(text));
+    known.iter().find(|(texts, _)| texts.iter().any(&said)).map(|(_, advice)| *advice)
+}
+
+/// The line that says most: the last that is neither empty nor points to a manual.
 fn last_line(output: &[String]) -> String {
-    let line = output.iter().rev().find(|line| !line.trim().is_empty());
+    let is_said =
+        |line: &&String| !line.trim().is_empty() && !line.starts_with("Run 'docker ") && !line.starts_with("See '");
+    let line = output.iter().rev().find(is_said);
     line.map_or_else(|| "it printed nothing".to_owned(), |line| line.trim().to_owned())
 }
 

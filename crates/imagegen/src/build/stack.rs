@@ -19,6 +19,9 @@ use crate::source::{BlobReader, Image, ImageSource};
 /// Layers that are streamed for their headers at once.
 const PARALLEL_INDEXES: usize = 4;
 
+/// What the layers of an image may hold together: an image may have thousands of layers, each within its own bounds.
+const MAX_ENTRIES: usize = 8_000_000;
+
 /// Where a layer's blob is.
 #[derive(Clone)]
 pub(crate) enum LayerBlob {
@@ -60,7 +63,7 @@ impl StackLayer {
         }
     }
 
-    async fn open(&self) -> Result<BlobReader, Error> {
+    pub(super) async fn open(&self) -> Result<BlobReader, Error> {
         match &self.blob {
             LayerBlob::Source(source) => source.open_blob(&self.descriptor).await,
             LayerBlob::File(layer) => {
@@ -92,7 +95,7 @@ impl StackLayer {
             if let Some(index) = cache.load(&digest) {
                 return Ok(index);
             }
-            let index = Arc::new(LayerIndex::read(blob)?);
+            let index = Arc::new(LayerIndex::read_within(blob, cache.layer_limit_bytes())?);
             // A cache that cannot be written costs the next build time, nothing else.
             if let Err(error) = cache.store(&digest, &index) {
                 tracing::debug!(%digest, %error, "cannot keep a layer's index");
@@ -113,14 +116,19 @@ impl Stack {
     /// What the layers amount to. The first call streams the headers of those that `cache` does not know.
     pub(crate) async fn tree(&mut self, cache: &IndexCache) -> Result<&mut Tree, Error> {
         if self.tree.is_none() {
-            let indexes: Vec<Arc<LayerIndex>> = stream::iter(self.layers.iter().map(|layer| layer.index(cache)))
-                .buffered(PARALLEL_INDEXES)
-                .try_collect()
-                .await?;
-            let mut tree = Tree::default();
-            for (number, (layer, index)) in self.layers.iter().zip(&indexes).enumerate() {
-                tree.apply(number, index).map_err(|error| layer.failed(error))?;
+            let mut indexes =
+                stream::iter(self.layers.iter().map(|layer| layer.index(cache))).buffered(PARALLEL_INDEXES);
+            let (mut tree, mut entries) = (Tree::default(), 0);
+            for (number, layer) in self.layers.iter().enumerate() {
+                let Some(index) = indexes.try_next().await? else { break };
+                entries += index.entries.len();
+                if entries > MAX_ENTRIES {
+                    let (limit, what) = (MAX_ENTRIES as u64, "entries together with the layers below it");
+                    return Err(layer.failed(LayerError::TooMuch { limit, what }));
+                }
+                tree.apply(number, &index).map_err(|error| layer.failed(error))?;
             }
+            drop(indexes);
             self.tree = Some(tree);
         }
         Ok(self.tree.get_or_insert_default())

@@ -97,6 +97,8 @@ impl Lexer<'_> {
                 _ if c == self.escape => match self.chars.next() {
                     Some(next) if self.quotes || matches!(next, '$') || next == self.escape => out.push(next),
                     Some(next) => out.extend([c, next]),
+                    // Nothing is left to protect; a text keeps what a word loses.
+                    None if self.quotes => {}
                     None => out.push(c),
                 },
                 _ => out.push(c),
@@ -250,7 +252,7 @@ mod tests {
             ("a$", "a$"),
             ("$ A", "$ A"),
             ("100$%", "100$%"),
-            ("tail\\", "tail\\"),
+            ("tail\\", "tail"),
             // What a variable holds is not read again.
             ("$Q", "it's \"$A\" \\"),
             ("\"$Q\"", "it's \"$A\" \\"),

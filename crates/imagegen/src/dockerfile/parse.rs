@@ -133,7 +133,7 @@ fn variable_name(name: &str) -> Result<String, Problem> {
 /// `key=value…`, or the old form `key value to the end of the line`, which its first word without `=` tells.
 fn pairs(instruction: &'static str, rest: &str, escape: char) -> Result<Vec<(String, String)>, Problem> {
     let expected = "needs name=value";
-    let first = rest.split_whitespace().next().ok_or_else(|| operands(instruction, expected))?;
+    let first = words::first(rest, escape).ok_or_else(|| operands(instruction, expected))?;
     if !first.contains('=') {
         let value = rest[first.len()..].trim_start();
         return if value.is_empty() {

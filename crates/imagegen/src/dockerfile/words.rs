@@ -52,6 +52,12 @@ pub(super) fn flags(text: &str, escape: char) -> (Vec<String>, &str) {
     (flags, rest)
 }
 
+/// The first word of `text`, its quotes and escapes in place.
+pub(super) fn first(text: &str, escape: char) -> Option<&str> {
+    let word = &text[..word_end(text, escape)];
+    (!word.is_empty()).then_some(word)
+}
+
 /// Where the first word of `text` ends, quotes and escapes respected.
 fn word_end(text: &str, escape: char) -> usize {
     let mut quote = None;

@@ -6,11 +6,14 @@ use std::io::{self, Read, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::{Entry, Kind, LayerError, TarReader, decompressed};
+use super::{Entry, Kind, LayerError, MAX_LAYER_BYTES, TarReader, decompressed_within};
 use crate::digest::{Digest, Hashing};
 
 /// Bounds the memory that a hostile layer can take; the largest images known have a tenth of it.
 pub(super) const MAX_ENTRIES: usize = 2_000_000;
+
+/// The same for names, targets of links and attributes, which are kept. Whole distributions have a twentieth.
+const MAX_NAME_BYTES: usize = 256 << 20;
 
 /// The entries of one layer in the order of its archive, whiteouts included. An entry's number is its position here.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -27,7 +30,15 @@ impl LayerIndex {
     /// # Errors
     /// [`LayerError`], for damage, hostile names and excess.
     pub fn read(blob: Box<dyn Read + Send>) -> Result<Self, LayerError> {
-        Self::read_tar(decompressed(blob)?)
+        Self::read_within(blob, MAX_LAYER_BYTES)
+    }
+
+    /// The same, of a layer that may unpack to `limit_bytes`. Files that are larger by their headers are not waited for.
+    ///
+    /// # Errors
+    /// [`LayerError`], for damage, hostile names and excess.
+    pub fn read_within(blob: Box<dyn Read + Send>, limit_bytes: u64) -> Result<Self, LayerError> {
+        Self::collect(decompressed_within(blob, limit_bytes)?, limit_bytes)
     }
 
     /// Reads the headers of the uncompressed layer in `tar`, and all of `tar` to its end.
@@ -35,11 +46,26 @@ impl LayerIndex {
     /// # Errors
     /// [`LayerError`], for damage, hostile names and excess.
     pub fn read_tar(tar: impl Read) -> Result<Self, LayerError> {
+        Self::collect(tar, MAX_LAYER_BYTES)
+    }
+
+    fn collect(tar: impl Read, limit_bytes: u64) -> Result<Self, LayerError> {
         let mut reader = TarReader::new(tar);
         let mut index = Self::default();
+        let (mut content_bytes, mut name_bytes) = (0_u64, 0);
         while let Some(entry) = reader.next_entry()? {
-            if index.entries.len() == MAX_ENTRIES {
-                return Err(LayerError::TooMuch { limit: MAX_ENTRIES as u64, what: "entries" });
+            if let Kind::File { size } = entry.kind {
+                content_bytes = content_bytes.saturating_add(size);
+            }
+            name_bytes += entry.name_bytes();
+            for (is_excess, limit, what) in [
+                (index.entries.len() == MAX_ENTRIES, MAX_ENTRIES as u64, "entries"),
+                (name_bytes > MAX_NAME_BYTES, MAX_NAME_BYTES as u64, "bytes of names and attributes"),
+                (content_bytes > limit_bytes, limit_bytes, "bytes when it is unpacked"),
+            ] {
+                if is_excess {
+                    return Err(LayerError::TooMuch { limit, what });
+                }
             }
             let content = match entry.kind {
                 Kind::File { .. } => {
@@ -65,22 +91,41 @@ impl LayerIndex {
 
 /// Indexes by the digests of their layers: those that are known in this process, and those in a directory, which may be
 /// deleted at any time.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct IndexCache {
     directory: Option<PathBuf>,
     known: Arc<Mutex<HashMap<Digest, Arc<LayerIndex>>>>,
+    layer_limit_bytes: u64,
 }
+
+impl Default for IndexCache {
+    fn default() -> Self {
+        Self::new(None)
+    }
 
 impl IndexCache {
     /// A cache in `cache_directory`, or one that keeps nothing after the process.
     #[must_use]
     pub fn new(cache_directory: Option<&Path>) -> Self {
-        Self { directory: cache_directory.map(|directory| directory.join("layer-index-2")), known: Arc::default() }
+        let directory = cache_directory.map(|directory| directory.join("layer-index-2"));
+        Self { directory, known: Arc::default(), layer_limit_bytes: MAX_LAYER_BYTES }
     }
 
     /// Notes an index for this process alone: one that was not read from the layer itself is nobody else's business.
     pub fn note(&self, digest: &Digest, index: Arc<LayerIndex>) {
         self.known.lock().unwrap_or_else(PoisonError::into_inner).insert(*digest, index);
+    }
+
+    /// Layers that are not known yet may unpack to this much.
+    #[must_use]
+    pub fn with_layer_limit(self, layer_limit_bytes: u64) -> Self {
+        Self { layer_limit_bytes, ..self }
+    }
+
+    /// The bound of a layer that is not known yet.
+    #[must_use]
+    pub fn layer_limit_bytes(&self) -> u64 {
+        self.layer_limit_bytes
     }
 
     /// The index of the layer `digest`, if it is known. A damaged file counts as none.
@@ -157,6 +202,33 @@ mod tests {
             std::fs::write(&path, damaged).unwrap();
             assert_eq!(cache.load(&digest), None);
         }
+    }
+
+    #[test]
+    fn names_and_contents_that_are_too_much_are_refused_by_their_headers() {
+        let entry = |kind, xattrs| Entry {
+            path: "f".into(),
+            kind,
+            metadata: Metadata { xattrs, ..Metadata::root_owned(0o644, 0) },
+        };
+        let mut archive = super::super::TarWriter::new(Vec::new());
+        archive.append(&entry(Kind::File { size: 3 }, BTreeMap::new()), &mut &b"abc"[..]).unwrap();
+        let archive = archive.finish().unwrap();
+        assert!(LayerIndex::collect(&archive[..], 3).is_ok());
+        let said = LayerIndex::collect(&archive[..], 2).unwrap_err().to_string();
+        assert_eq!(said, "it holds more than 2 bytes when it is unpacked");
+
+        let attribute = BTreeMap::from([("user.x".to_owned(), vec![b'x'; 1_000_000])]);
+        let mut one = super::super::TarWriter::new(Vec::new());
+        one.append(&entry(Kind::Fifo, attribute), &mut io::empty()).unwrap();
+        let one = one.finish().unwrap();
+        let entries = &one[..one.len() - 1024];
+        let mut many: Box<dyn Read> = Box::new(io::empty());
+        for _ in 0..300 {
+            many = Box::new(many.chain(entries));
+        }
+        let said = LayerIndex::read_tar(many).unwrap_err().to_string();
+        assert_eq!(said, "it holds more than 268435456 bytes of names and attributes");
     }
 
     #[test]

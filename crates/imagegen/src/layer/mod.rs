@@ -28,7 +28,7 @@ pub use blob::{LayerFile, LayerWriter};
 pub use codec::{IndexWriter, PATH_INDEX};
 pub use compress::Compression;
 pub use index::{IndexCache, LayerIndex};
-pub use read::{LayerError, TarReader, decompressed};
+pub use read::{LayerError, MAX_LAYER_BYTES, TarReader, decompressed, decompressed_within};
 pub use resolve::Resolved;
 pub use tree::{ContentRef, Node, NodeKind, Tree};
 pub(crate) use tree::{Whiteout, whiteout};
@@ -110,6 +110,18 @@ pub struct Entry {
     /// Its metadata.
     #[serde(flatten)]
     pub metadata: Metadata,
+}
+
+impl Entry {
+    /// The bytes of its names and attributes: what keeping it costs.
+    pub(crate) fn name_bytes(&self) -> usize {
+        let target = match &self.kind {
+            Kind::Symlink { target } | Kind::Hardlink { target } => target.as_os_str().len(),
+            _ => 0,
+        };
+        let attributes: usize = self.metadata.xattrs.iter().map(|(name, value)| name.len() + value.len()).sum();
+        self.path.as_os_str().len() + target + attributes
+    }
 }
 
 /// Paths as text where they are text, else as their bytes: nothing is lost and nothing is guessed.

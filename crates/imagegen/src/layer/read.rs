@@ -2,14 +2,15 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::io::{self, BufReader, Cursor, Read};
+use std::io::{self, BufReader, Cursor, Read, Seek};
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::{Component, Path, PathBuf};
 
 use super::header::BLOCK;
 use super::{Entry, Kind, Metadata};
 
-/// A long name or a PAX header larger than this is an attack or damage: real ones have hundreds of bytes.
+/// Long names and PAX headers of one entry that are larger than this together are an attack or damage: real ones have
+/// hundreds of bytes.
 const MAX_EXTENSION_BYTES: u64 = 1024 * 1024;
 /// Linux takes no longer path.
 const MAX_PATH_BYTES: usize = 4096;
@@ -20,7 +21,7 @@ const MAX_PATH_BYTES: usize = 4096;
 pub enum LayerError {
     /// Reading or decompressing it failed, or it is not what its digest promises.
     #[error("it cannot be read")]
-    Io(#[from] io::Error),
+    Io(#[source] io::Error),
     /// Not a tar archive, or a damaged one.
     #[error("it is damaged: {0}")]
     Damaged(&'static str),
@@ -50,20 +51,58 @@ pub enum LayerError {
     },
 }
 
-/// The archive in `blob`, whichever way it is compressed: told by its first bytes, not by its media type.
+impl From<io::Error> for LayerError {
+    fn from(error: io::Error) -> Self {
+        error.downcast().unwrap_or_else(Self::Io)
+    }
+}
+
+/// What one layer may unpack to if nobody says otherwise, in bytes. Large models make layers of 100 GB; without a bound, a
+/// download of megabytes could keep a build busy for days.
+pub const MAX_LAYER_BYTES: u64 = 256 << 30;
+
+/// The archive in `blob`, whichever way it is compressed: told by its first bytes, not by its media type. It ends with an
+/// error if it unpacks to more than [`MAX_LAYER_BYTES`].
 ///
 /// # Errors
 /// Reading the first bytes, or setting the decoder up.
-pub fn decompressed(mut blob: Box<dyn Read + Send>) -> io::Result<Box<dyn Read + Send>> {
+pub fn decompressed(blob: Box<dyn Read + Send>) -> io::Result<Box<dyn Read + Send>> {
+    decompressed_within(blob, MAX_LAYER_BYTES)
+}
+
+/// The same with another bound.
+///
+/// # Errors
+/// Reading the first bytes, or setting the decoder up.
+pub fn decompressed_within(mut blob: Box<dyn Read + Send>, limit_bytes: u64) -> io::Result<Box<dyn Read + Send>> {
     let mut magic = Vec::with_capacity(4);
     blob.by_ref().take(4).read_to_end(&mut magic)?;
     let kind = magic.clone();
     let whole = BufReader::with_capacity(128 * 1024, Cursor::new(magic).chain(blob));
-    Ok(match kind.as_slice() {
+    let plain: Box<dyn Read + Send> = match kind.as_slice() {
         [0x1f, 0x8b, ..] => Box::new(flate2::bufread::MultiGzDecoder::new(whole)),
         [0x28, 0xb5, 0x2f, 0xfd] => Box::new(zstd::stream::read::Decoder::with_buffer(whole)?),
         _ => Box::new(whole),
-    })
+    };
+    Ok(Box::new(Bounded { inner: plain, limit_bytes, left: limit_bytes }))
+}
+
+/// Fails once there is more than a limit.
+struct Bounded {
+    inner: Box<dyn Read + Send>,
+    limit_bytes: u64,
+    left: u64,
+}
+
+impl Read for Bounded {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        // One byte more than is left, to tell the end from excess.
+        let most = usize::try_from(self.left.saturating_add(1)).unwrap_or(buffer.len()).min(buffer.len());
+        let read = self.inner.read(&mut buffer[..most])?;
+        let too_much = || LayerError::TooMuch { limit: self.limit_bytes, what: "bytes when it is unpacked" };
+        self.left = self.left.checked_sub(read as u64).ok_or_else(|| io::Error::other(too_much()))?;
+        Ok(read)
+    }
 }
 
 /// Reads the entries of an archive one after the other. After an entry, the reader itself gives its content.
@@ -72,13 +111,37 @@ pub struct TarReader<R> {
     /// Content of the current entry that has not been read.
     left: u64,
     padding: u64,
+    /// Bytes of extended headers that the next entry may still have.
+    extensions_left: u64,
     ended: bool,
+}
+
+impl<R: Read + Seek> TarReader<R> {
+    /// Where the current entry's content begins in the inner reader, if none of it was read.
+    ///
+    /// # Errors
+    /// What asking for the position meets.
+    pub fn content_position(&mut self) -> io::Result<u64> {
+        self.inner.stream_position()
+    }
+
+    /// Moves past the current entry's content without reading it. That it is all there is not checked.
+    ///
+    /// # Errors
+    /// What moving meets.
+    pub fn seek_past_content(&mut self) -> Result<(), LayerError> {
+        let skip = i64::try_from(self.left.saturating_add(self.padding));
+        let skip = skip.map_err(|_| LayerError::Damaged("a file is larger than any archive"))?;
+        self.inner.seek_relative(skip)?;
+        (self.left, self.padding) = (0, 0);
+        Ok(())
+    }
 }
 
 impl<R: Read> TarReader<R> {
     /// Reads from `inner`, which must be uncompressed.
     pub fn new(inner: R) -> Self {
-        Self { inner, left: 0, padding: 0, ended: false }
+        Self { inner, left: 0, padding: 0, extensions_left: 0, ended: false }
     }
 
     /// The next entry, or `None` at the end. What was not read of the one before is skipped.
@@ -87,6 +150,7 @@ impl<R: Read> TarReader<R> {
     /// Damage, names that leave the root, and kinds of entries that no image needs.
     pub fn next_entry(&mut self) -> Result<Option<Entry>, LayerError> {
         let mut extension = Extension::default();
+        self.extensions_left = MAX_EXTENSION_BYTES;
         loop {
             self.skip_content()?;
             let Some(header) = self.header()? else { return Ok(None) };
@@ -120,7 +184,10 @@ impl<R: Read> TarReader<R> {
             return Err(LayerError::Unsupported { path, what: "a sparse file" });
         }
         let size = extension.size.unwrap_or(size);
-        let device = || Ok::<_, LayerError>((small(&header[329..337])?, small(&header[337..345])?));
+        if raw_link.contains(&0) {
+            return Err(LayerError::Unsafe { path, why: "is a link with a NUL in its target" });
+        }
+        let device = || Ok::<_, LayerError>((device_number(&header[329..337])?, device_number(&header[337..345])?));
         let kind = match header[156] {
             b'0' | 0 if named_as_directory => Kind::Directory,
             b'0' | 0 | b'7' => Kind::File { size },
@@ -194,9 +261,11 @@ impl<R: Read> TarReader<R> {
     }
 
     fn extension(&mut self, size: u64) -> Result<Vec<u8>, LayerError> {
-        if size > MAX_EXTENSION_BYTES {
-            return Err(LayerError::TooMuch { limit: MAX_EXTENSION_BYTES, what: "bytes in one name or attribute" });
-        }
+        let left = self.extensions_left.checked_sub(size);
+        self.extensions_left = left.ok_or(LayerError::TooMuch {
+            limit: MAX_EXTENSION_BYTES,
+            what: "bytes in the name and attributes of one entry",
+        })?;
         self.begin(size);
         let mut content = Vec::new();
         self.by_ref().read_to_end(&mut content)?;
@@ -318,6 +387,12 @@ fn small(field: &[u8]) -> Result<u32, LayerError> {
     u32::try_from(number(field)?).map_err(|_| LayerError::Damaged("a number in a header is too large"))
 }
 
+/// A device's number: no kernel has larger ones than the seven octal digits of a header can say.
+fn device_number(field: &[u8]) -> Result<u32, LayerError> {
+    let too_large = LayerError::Damaged("a number in a header is too large");
+    small(field).and_then(|number| if number <= 0o777_7777 { Ok(number) } else { Err(too_large) })
+}
+
 /// The path without leading `/` and `./`; names that climb are refused.
 fn plain_path(raw: &[u8]) -> Result<PathBuf, LayerError> {
     let given = Path::new(std::ffi::OsStr::from_bytes(raw));
@@ -395,7 +470,7 @@ mod tests {
             (broken, "checksum"),
             (header(b"f", b'0', "0")[..300].to_vec(), "ends inside a header"),
             (header(b"f", b'0', "zz"), "malformed"),
-            (header(b"f", b'L', "77777777777"), "more than 1048576 bytes in one name"),
+            (header(b"f", b'L', "77777777777"), "more than 1048576 bytes in the name"),
             (header(b"f", b'x', "5"), "cannot be read"),
             ([header(b"f", b'x', "5"), b"9 a=b".to_vec(), vec![0; 507]].concat(), "malformed"),
             (header(b"f", b'S', "0"), "sparse"),
@@ -408,6 +483,33 @@ mod tests {
         let mut reader = TarReader::new(&short[..]);
         reader.next_entry().unwrap();
         assert!(reader.next_entry().unwrap_err().to_string().contains("ends inside a file"));
+    }
+
+    #[test]
+    fn extended_headers_of_one_entry_are_bounded_together() {
+        let one = [header(b"f", b'x', "1750000"), vec![b'9'; 0o175_0000]].concat();
+        let said = |archive: &[u8]| first(archive).unwrap_err().to_string();
+        let long = |size: usize| {
+            let mut bytes = header(b"x", b'L', &format!("{size:o}"));
+            bytes.extend(vec![b'd'; size.next_multiple_of(BLOCK)]);
+            bytes
+        };
+        assert!(
+            said(&[long(600_000), long(600_000), header(b"f", b'0', "0")].concat()).contains("more than 1048576 bytes")
+        );
+        assert!(said(&one).contains("malformed"), "within the bound it is read");
+    }
+
+    #[test]
+    fn what_unpacks_to_more_than_it_may_is_an_error_and_exactly_as_much_is_not() {
+        let packed = zstd::encode_all(&[0; 5000][..], 1).unwrap();
+        let unpack = |limit| {
+            let mut plain = decompressed_within(Box::new(Cursor::new(packed.clone())), limit).unwrap();
+            io::copy(&mut plain, &mut io::sink()).map_err(LayerError::from)
+        };
+        assert_eq!(unpack(5000).unwrap(), 5000);
+        let said = unpack(4999).unwrap_err().to_string();
+        assert_eq!(said, "it holds more than 4999 bytes when it is unpacked");
     }
 
     #[test]

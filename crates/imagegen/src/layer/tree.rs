@@ -61,6 +61,10 @@ pub struct Tree {
     nodes: BTreeMap<PathBuf, Node>,
 }
 
+/// Directories that one layer implies without mentioning them may have names of this many bytes together: one path of 4 KiB
+/// implies 2000 of them, with names of 4 MiB.
+const MAX_IMPLIED_BYTES: usize = 256 << 20;
+
 /// What directories get that no layer mentions.
 const IMPLICIT_DIRECTORY_MODE: u32 = 0o755;
 
@@ -133,11 +137,16 @@ impl Tree {
                 _ => {}
             }
         }
+        let mut implied_bytes = 0;
         for (number, entry) in index.entries.iter().enumerate() {
             if whiteout(&entry.path).is_none() {
                 let node = self.node(entry, ContentRef { layer, entry: number })?;
                 let path = self.place(&entry.path)?;
-                self.make_parents(&path);
+                implied_bytes += self.make_parents(&path);
+                if implied_bytes > MAX_IMPLIED_BYTES {
+                    let limit = MAX_IMPLIED_BYTES as u64;
+                    return Err(LayerError::TooMuch { limit, what: "bytes in the names of directories it implies" });
+                }
                 self.insert(path, node);
             }
         }
@@ -169,14 +178,18 @@ impl Tree {
         }
     }
 
-    fn make_parents(&mut self, path: &Path) {
+    /// Makes the directories above `path` that are missing; the bytes of their names.
+    fn make_parents(&mut self, path: &Path) -> usize {
+        let mut bytes = 0;
         for parent in path.ancestors().skip(1).filter(|parent| !parent.as_os_str().is_empty()) {
             if self.get(parent).is_some() {
                 break;
             }
             let metadata = Metadata::root_owned(IMPLICIT_DIRECTORY_MODE, 0);
             self.nodes.insert(parent.to_owned(), Node { kind: NodeKind::Directory, metadata });
+            bytes += parent.as_os_str().len();
         }
+        bytes
     }
 }
 
@@ -309,6 +322,16 @@ mod tests {
             let error = Tree::default().apply(0, &entries).unwrap_err();
             assert!(error.to_string().contains(why), "{error}");
         }
+    }
+
+    #[test]
+    fn directories_that_are_only_implied_are_bounded() {
+        let deep = |number: usize| (format!("{number}/{}f", "d/".repeat(2000)), file(0));
+        let entries: Vec<(String, Kind)> = (0..100).map(deep).collect();
+        let entries: Vec<(&str, Kind)> = entries.iter().map(|(path, kind)| (path.as_str(), kind.clone())).collect();
+        assert!(Tree::default().apply(0, &layer(&entries[..10])).is_ok());
+        let said = Tree::default().apply(0, &layer(&entries)).unwrap_err().to_string();
+        assert!(said.ends_with("bytes in the names of directories it implies"), "{said}");
     }
 
     #[test]

@@ -10,6 +10,7 @@ use vast_imagegen::build::runner::{Invocation, Runner};
 use vast_imagegen::build::{Build, Engine};
 use vast_imagegen::reference::Reference;
 
+use super::corpus::unpacked::facts;
 use super::support::{Workplace, listing};
 
 /// Records what it is asked to run and fails at once.
@@ -81,7 +82,13 @@ fn the_engine_is_chosen_by_what_the_needed_stages_do() {
 /// A root file system with a shell: the one that runs the tests.
 fn with_shell(workplace: Workplace) -> Workplace {
     let root = workplace.path("image/shell");
-    for (from, to) in [("/bin/sh", "bin/sh"), ("/bin/cat", "bin/cat"), ("/bin/ln", "bin/ln"), ("/bin/rm", "bin/rm")] {
+    for (from, to) in [
+        ("/bin/sh", "bin/sh"),
+        ("/bin/cat", "bin/cat"),
+        ("/bin/ln", "bin/ln"),
+        ("/bin/rm", "bin/rm"),
+        ("/bin/mkdir", "bin/mkdir"),
+    ] {
         copy_program(Path::new(from), &root, to);
     }
     workplace
@@ -145,6 +152,49 @@ fn processes_run_between_native_instructions() {
     let layers = history.iter().filter(|line| line["empty_layer"] != true).count();
     assert_eq!(layers, built.image().manifest.layers().len());
     assert_eq!(make("again").digest, built.digest, "deterministic commands give one digest");
+}
+
+#[test]
+fn what_processes_delete_and_replace_is_what_buildah_and_umoci_make_of_it() {
+    assert_root();
+    let mut workplace = with_shell(Workplace::new(
+        "FROM scratch AS base\n\
+         COPY shell /\n\
+         FROM base\n\
+         COPY t /t\n\
+         RUN cd /t && rm -r to-file && echo file > to-file && rm -r to-link && ln -s other to-link && rm from-file && \\\n\
+             mkdir from-file && echo in > from-file/in && rm from-link && mkdir from-link && echo in > from-link/in && \\\n\
+             rm -r anew && mkdir anew && echo in > anew/in && rm -r gone emptied/x\n\
+         COPY t/other /t/later\n\
+         RUN cd /t && rm to-file && mkdir to-file && rm -r from-file later && ln -s /bin/sh from-file\n",
+    ));
+    for path in
+        ["to-file/x", "to-link/x", "from-file", "other/x", "anew/x", "anew/deep/y", "gone/x", "emptied/x", "kept/x"]
+    {
+        workplace = workplace.file(&format!("t/{path}"), path);
+    }
+    let workplace = workplace.link("t/from-link", "other");
+    for directory in
+        ["t", "t/anew", "t/anew/deep", "t/kept", "t/other", "t/to-file", "t/to-link", "t/gone", "t/emptied"]
+    {
+        let path = workplace.path("image").join(directory);
+        fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    }
+    workplace.build_as("ours", |options| options.engine = Engine::Buildah).unwrap();
+    plain_buildah(&workplace);
+    let below = |layout: &str| {
+        let mut facts = facts(&workplace.path(layout), &workplace.path("work"));
+        facts.retain(|path, _| path.starts_with("/t"));
+        facts
+    };
+    let ours = below("ours");
+    assert_eq!(ours, below("theirs"));
+    assert_eq!(ours["/t/from-file"], "link 777 0:0 /bin/sh");
+    assert_eq!(ours["/t/anew/in"], "file 644 0:0 \"in\\n\"");
+    for gone in ["/t/anew/x", "/t/anew/deep", "/t/gone", "/t/emptied/x", "/t/later", "/t/to-file/x", "/t/from-file/in"]
+    {
+        assert!(!ours.contains_key(gone), "{gone}");
+    }
 }
 
 #[test]

@@ -2,7 +2,10 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a failed expectation is a failed test")]
 
 mod bases;
+mod buildkit;
+mod corpus;
 mod engines;
+mod hostile;
 mod native;
 mod refusals;
 mod reproducible;

@@ -10,7 +10,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 use vast_imagegen::Error;
 use vast_imagegen::build::runner::{Runner, System};
-use vast_imagegen::build::{Build, DEFAULT_EPOCH, Engine, Options, Progress};
+use vast_imagegen::build::{Build, DEFAULT_EPOCH, Engine, Limits, Options, Progress};
 use vast_imagegen::layer::spool::Spool;
 use vast_imagegen::layer::{Compression, LayerIndex, NodeKind, Tree};
 use vast_imagegen::platform::Platform;
@@ -94,8 +94,11 @@ impl Workplace {
             contexts: BTreeMap::new(),
             target: None,
             engine: Engine::Native,
+            installed: vec![Engine::Buildah, Engine::Buildkit],
+            builder: None,
             compression: Compression::Gzip,
             epoch: DEFAULT_EPOCH,
+            limits: Limits::default(),
             threads: 2,
             cache: Some(self.path("cache")),
             work: self.path("work"),

@@ -220,7 +220,7 @@ fn what_was_copied_can_be_copied_from() {
     let options = CopyOptions { epoch: EPOCH, ..CopyOptions::default() };
     planned(&mut tree, &sources.folder(""), &["d"], "/usr/bin", &options).unwrap();
     let mut other = Tree::default();
-    let origin = TreeOrigin { tree: &tree, name: "stage `x`".into(), spool: None };
+    let origin = TreeOrigin { tree: &tree, name: "stage `x`".into(), spool: None, listed: None };
     let lines = planned(&mut other, &origin, &["/bin/*"], "/t/", &options).unwrap();
     assert_eq!(lines, ["t 755 dir", "t/a 644 file", "t/b 644 file"]);
     let NodeKind::File { content, .. } = tree.get(Path::new("usr/bin/b")).unwrap().kind else { panic!() };
@@ -262,9 +262,11 @@ fn scripts_that_are_run_by_name_are_checked_for_their_bit() {
 fn a_working_directory_is_made_only_where_it_is_missing() {
     let mut tree = base();
     let mut plan = LayerPlan::new(&mut tree, 1, EPOCH);
-    assert!(!plan.make_workdir(Path::new("/bin")).unwrap());
-    assert!(plan.make_workdir(Path::new("/opt/app")).unwrap());
-    assert!(plan.make_workdir(Path::new("/file")).is_err());
-    let paths: Vec<_> = plan.finish().0.into_iter().map(|(path, _)| path).collect();
-    assert_eq!(paths, [Path::new("opt"), Path::new("opt/app")]);
+    assert!(!plan.lacks_directory(Path::new("/bin")).unwrap());
+    assert!(plan.lacks_directory(Path::new("/opt/app")).unwrap());
+    assert!(plan.lacks_directory(Path::new("/file")).is_err());
+    plan.make_workdir(Path::new("/opt/app"), Some((7, 8))).unwrap();
+    assert!(!plan.lacks_directory(Path::new("/opt/app")).unwrap());
+    let made: Vec<_> = plan.finish().0.into_iter().map(|(path, planned)| (path, planned.metadata.uid)).collect();
+    assert_eq!(made, [(PathBuf::from("opt"), 7), (PathBuf::from("opt/app"), 7)], "of the user that works there");
 }
