@@ -136,10 +136,9 @@ impl Connection {
             };
             match step {
                 Ok(Some(phase)) => self.phase = phase,
-                Ok(None) => return false,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return true,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(_) => return false,
+                Ok(None) | Err(_) => return false,
             }
         }
     }

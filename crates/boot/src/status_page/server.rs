@@ -29,11 +29,16 @@ const DRAIN: Duration = Duration::from_secs(1);
 /// How long after Supervisor's start the port is held. Caddy comes within seconds; whoever wants the port and cannot share it gets it then.
 const HOLD: Duration = Duration::from_mins(1);
 
+/// Where the page is from now on.
+enum Place {
+    At(Listener),
+    Nowhere,
+}
+
 /// What the sequence wants of the thread.
 #[derive(Default)]
 struct Orders {
-    /// Another port, or none.
-    listener: Option<Option<Listener>>,
+    place: Option<Place>,
     variables: Option<Variables>,
     supervisor_runs: bool,
     ended: bool,
@@ -57,7 +62,7 @@ impl Control {
     }
 
     pub(super) fn listen_on(&self, listener: Option<Listener>) {
-        self.order(|orders| orders.listener = Some(listener));
+        self.order(|orders| orders.place = Some(listener.map_or(Place::Nowhere, Place::At)));
     }
 
     pub(super) fn follow(&self, variables: Variables) {
@@ -123,7 +128,7 @@ impl Server {
         let mut count = [0; 8];
         let _ = rustix::io::read(&self.control.wake, &mut count);
         let mut orders = self.control.orders();
-        let (listener, variables) = (orders.listener.take(), orders.variables.take());
+        let (place, variables) = (orders.place.take(), orders.variables.take());
         if orders.supervisor_runs {
             turn.supervisor.get_or_insert_with(|| {
                 turn.next = None;
@@ -131,11 +136,14 @@ impl Server {
             });
         }
         drop(orders);
-        if listener.is_none() && variables.is_none() {
+        if place.is_none() && variables.is_none() {
             return;
         }
-        if let Some(listener) = listener {
-            self.listener = listener;
+        if let Some(place) = place {
+            self.listener = match place {
+                Place::At(listener) => Some(listener),
+                Place::Nowhere => None,
+            };
             turn.leaving = None;
         }
         if let Some(variables) = variables {

@@ -10,6 +10,7 @@ use vast_imagegen::Error;
 use vast_imagegen::build::runner::{Runner, System};
 use vast_imagegen::build::{BASE_CONTEXT, Build, Built, Engine, Limits, NamedContext, Options, Progress, base_context};
 use vast_imagegen::definition::Definition;
+use vast_imagegen::env_vars;
 use vast_imagegen::layer::Compression;
 use vast_imagegen::platform::Platform;
 use vast_imagegen::publish::publish;

@@ -21,6 +21,7 @@ use super::command::{absolute, execute, file};
 use super::config::Config;
 use super::normalize;
 use super::output::{Base, BuiltImage, Records};
+use super::overlay::Stamp;
 use super::plan::{Origins, Plan, at};
 use super::problem::BuildProblem;
 use super::runner::{EngineError, Invocation, Runner};
@@ -30,6 +31,7 @@ use crate::Error;
 use crate::digest::Digest;
 use crate::dockerfile::Instruction;
 use crate::dockerfile::expand::expand;
+use crate::record::RecordedIndexes;
 use crate::reference::{FileReference, Reference};
 use crate::source::{Image, ImageSource};
 
@@ -255,7 +257,9 @@ async fn take(
         _ => None,
     };
     let records = Records { base, own_labels: own_labels(context, plan) };
-    BuiltImage::assemble(platform.clone(), config, kept, &records, context.options)
+    let mut built = BuiltImage::assemble(platform.clone(), config, kept, &records, &Stamp::of(context.options))?;
+    built.record_indexes(&RecordedIndexes::default(), &context.cache).await?;
+    Ok(built)
 }
 
 /// The image at the bottom of the target's stages, and its layers; `None` on scratch and on a directory.

@@ -102,6 +102,7 @@ impl Default for IndexCache {
     fn default() -> Self {
         Self::new(None)
     }
+}
 
 impl IndexCache {
     /// A cache in `cache_directory`, or one that keeps nothing after the process.
