@@ -58,10 +58,10 @@ impl Shown {
             } else {
                 "runs, on this boot alone"
             };
-            text += &format!("25-first-boot.sh {ran}:\n{first_boot}");
+            text.extend(["25-first-boot.sh ", ran, ":\n", &first_boot]);
         }
         if let Some(name) = self.replaced_by {
-            text += &format!("{name} replaces all of this\n");
+            text.extend([name, " replaces all of this\n"]);
         }
         text
     }

@@ -19,13 +19,13 @@ use super::harness::{Fake, OVERLAID_ROOT, Started, VAST_BOOT, wait_until};
 type Variables = BTreeMap<OsString, OsString>;
 
 /// Prepares the overlaid root for many boots, and keeps its namespaces. The last stage tells what the sequence has in its environment.
-const KEEP: &str = r#"
+const KEEP: &str = r"
 rm -rf etc/environment etc/vast_boot.d workspace
 mkdir -p etc/vast_boot.d workspace
 echo '/usr/bin/env -0 >/sequence' >etc/vast_boot.d/20-tell.sh
 touch kept
 exec chroot . sleep infinity
-"#;
+";
 
 /// A root that can be booted again and again. Its namespaces end with it.
 struct System {

@@ -197,11 +197,15 @@ fn a_terminal_that_closes_and_users_signals_end_nothing() {
         let started = if first { fake.start_first(&arguments) } else { fake.start(&arguments) };
         let target = if first { started.first_process() } else { started.pid() };
         wait_for_file(&fake.out("stage"));
-        MEANINGLESS.iter().for_each(|signal| signal_both(target, *signal));
+        for signal in MEANINGLESS {
+            signal_both(target, signal);
+        }
         fs::write(fake.out("go"), "").unwrap();
         wait_until("Supervisor is ready", || fake.out("ready").exists() && !fake.path("/.provisioning").exists());
         assert_eq!(fake.read_out("over"), "over\n", "as process 1: {first}");
-        MEANINGLESS.iter().for_each(|signal| signal_both(target, *signal));
+        for signal in MEANINGLESS {
+            signal_both(target, signal);
+        }
         // What is started from here is free to make something of them.
         let supervisor = children(children(target)[0])[0];
         for signal in MEANINGLESS {

@@ -73,16 +73,16 @@ stat -c %U /home/user/.bashrc
     let workspace = "/workspace/it's $here";
     let inside = format!("{workspace}|etc|env|yes|main\n2\n");
     let warning = "This instance is still being set up: see /var/log/portal/provisioning.log\n";
-    let mut expected = String::new();
+    let mut expected = Vec::new();
     for home in ["/root", "/home/user"] {
-        expected += &format!("== {home} interactive\n{inside}== {home} other\n/|etc|env|yes|main\n2\n");
+        expected.push(format!("== {home} interactive\n{inside}== {home} other\n/|etc|env|yes|main\n2\n"));
     }
-    expected +=
-        &format!("== while it is set up\n{warning}{inside}== other, while it is set up\n/|etc|env|yes|main\n2\n");
-    expected += &format!("== another venv\n{}", inside.replace("main", "other"));
-    expected += &format!("== no venv\n{}", inside.replace("main", ""));
-    expected += "== twice\n1\n1\nalias mine='x'\nuser\n";
-    assert_eq!(said, expected);
+    expected
+        .push(format!("== while it is set up\n{warning}{inside}== other, while it is set up\n/|etc|env|yes|main\n2\n"));
+    expected.push(format!("== another venv\n{}", inside.replace("main", "other")));
+    expected.push(format!("== no venv\n{}", inside.replace("main", "")));
+    expected.push("== twice\n1\n1\nalias mine='x'\nuser\n".to_owned());
+    assert_eq!(said, expected.concat());
 }
 
 #[test]

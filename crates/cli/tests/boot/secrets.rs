@@ -43,7 +43,7 @@ const SECRETS: [(&str, &str); 14] = [
 const HOLDERS: [&str; 4] =
     ["etc/environment", "home/user/.ssh/authorized_keys", "root/.ssh/authorized_keys", "root/.ssh/id_ed25519"];
 
-const PREPARE: &str = r#"
+const PREPARE: &str = r"
 mkdir -p root/.ssh home/user tmp/user
 chmod 700 root root/.ssh
 echo 'ssh-ed25519 AAAAC3NzaC1lZDI1NTE5 me@Zq7mark' >root/.ssh/authorized_keys
@@ -55,7 +55,7 @@ printf '#!/bin/sh\necho at work\nsleep 0.5\nexit 5\n' >srv/scripts/p.sh
 echo 'exit 3' >etc/vast_boot.d/20-fails.sh
 echo 'exec false' >etc/vast_boot.d/21-is-replaced.sh
 echo 'kill -9 $$' >etc/vast_boot.d/22-dies.sh
-"#;
+";
 
 /// Files with the mark that the boot left, below its root.
 fn holders(system: &System, fake: &Fake) -> BTreeSet<String> {

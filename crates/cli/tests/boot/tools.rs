@@ -35,8 +35,13 @@ fn the_certificate_is_judged_by_exit_code_under_both_names() {
     assert_eq!(codes(), Some(1));
 }
 
+type Variables<'a> = &'a [(&'a str, &'a str)];
+
+/// The exit code, and what was printed.
+type Answer = (Option<i32>, String);
+
 /// A program of the image family under the name that scripts call it by.
-fn tool(fake: &Fake, name: &str) -> impl Fn(&[&str], &[(&str, &str)]) -> (Option<i32>, String) {
+fn tool(fake: &Fake, name: &str) -> impl Fn(&[&str], Variables<'_>) -> Answer {
     let program = fake.out(name);
     symlink(VAST_BOOT, &program).unwrap();
     move |arguments, env| {

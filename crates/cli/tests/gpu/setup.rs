@@ -263,7 +263,7 @@ fn the_plan_is_data_and_what_apply_then_does() {
                 assert_eq!(fs::read_link(at(link)).unwrap().to_str(), link["target"].as_str(), "{change}");
             }
             (_, Some(write)) => {
-                assert_eq!(fs::read_to_string(at(write)).ok().as_deref(), write["content"].as_str(), "{change}")
+                assert_eq!(fs::read_to_string(at(write)).ok().as_deref(), write["content"].as_str(), "{change}");
             }
             _ => panic!("{change}"),
         }

@@ -406,7 +406,9 @@ mod tests {
     fn damage_and_excess_are_refused() {
         let end = [&[END, 0][..], &[7; 32]].concat();
         assert_eq!(decoded(&end).unwrap(), (LayerIndex::default(), Digest::from_bytes([7; 32])));
-        let directory = |path: &[u8]| [&[0, 0, path.len() as u8], path, &[0, 0, 0, 0, 0], &[END, 1], &[7; 32]].concat();
+        let directory = |path: &[u8]| {
+            [&[0, 0, u8::try_from(path.len()).unwrap()], path, &[0, 0, 0, 0, 0], &[END, 1], &[7; 32]].concat()
+        };
         assert_eq!(decoded(&directory(b"a/b")).unwrap().0.entries[0].path, Path::new("a/b"));
         assert!(decoded(&directory(b"")).is_ok(), "the root");
         for path in [&b"/a"[..], b"../a", b"a/../b", b"a//b", b"a/", b"./a", b"a/.", b"a\0b"] {

@@ -236,17 +236,17 @@ fn is_empty(value: &Value) -> bool {
 mod tests {
     use super::*;
 
-    fn document(config: Value, history: &[&str]) -> Map<String, Value> {
+    fn document(config: &Value, history: &[&str]) -> Map<String, Value> {
         let history: Vec<Value> = history.iter().map(|line| json!({"created_by": line, "empty_layer": true})).collect();
         json!({"config": config, "history": history}).as_object().unwrap().clone()
     }
 
-    fn merged(old: Value, image: Value, new: Value, own: &[&str]) -> (Value, Vec<String>) {
+    fn merged([old, image, new]: [Value; 3], own: &[&str]) -> (Value, Vec<String>) {
         let history: Vec<&str> = ["FROM base"].iter().chain(own).copied().collect();
         let (document, conflicts) = merge(
-            &document(old, &["FROM base"]),
-            &document(image, &history),
-            &document(new, &["FROM base", "COPY fix"]),
+            &document(&old, &["FROM base"]),
+            &document(&image, &history),
+            &document(&new, &["FROM base", "COPY fix"]),
             0,
         );
         let history: Vec<&str> =
@@ -259,9 +259,11 @@ mod tests {
     #[test]
     fn what_is_inherited_follows_the_base_and_what_is_own_stays() {
         let (config, conflicts) = merged(
-            json!({"Entrypoint": ["old"], "Cmd": ["c"], "User": "u", "Labels": {"a": "1", "b": "1"}, "ExposedPorts": {"1/tcp": {}}}),
-            json!({"Entrypoint": ["old"], "Cmd": ["own"], "User": "u", "Labels": {"a": "1", "b": "own"}, "ExposedPorts": {"1/tcp": {}, "2/tcp": {}}}),
-            json!({"Entrypoint": ["new"], "Cmd": ["c"], "Labels": {"a": "2", "b": "2", "n": "1"}, "ExposedPorts": {"3/tcp": {}}}),
+            [
+                json!({"Entrypoint": ["old"], "Cmd": ["c"], "User": "u", "Labels": {"a": "1", "b": "1"}, "ExposedPorts": {"1/tcp": {}}}),
+                json!({"Entrypoint": ["old"], "Cmd": ["own"], "User": "u", "Labels": {"a": "1", "b": "own"}, "ExposedPorts": {"1/tcp": {}, "2/tcp": {}}}),
+                json!({"Entrypoint": ["new"], "Cmd": ["c"], "Labels": {"a": "2", "b": "2", "n": "1"}, "ExposedPorts": {"3/tcp": {}}}),
+            ],
             &[],
         );
         let expected = json!({"Entrypoint": ["new"], "Cmd": ["own"], "Labels": {"a": "2", "b": "own", "n": "1"}, "ExposedPorts": {"3/tcp": {}, "2/tcp": {}}});
@@ -271,9 +273,11 @@ mod tests {
     #[test]
     fn a_variable_made_of_the_bases_is_made_of_the_new_bases() {
         let (config, conflicts) = merged(
-            json!({"Env": ["PATH=/bin", "A=1", "B=1"]}),
-            json!({"Env": ["PATH=/own:/bin", "A=1", "B=2", "C=3"]}),
-            json!({"Env": ["NEW=1", "PATH=/fix:/bin", "A=9", "B=1"]}),
+            [
+                json!({"Env": ["PATH=/bin", "A=1", "B=1"]}),
+                json!({"Env": ["PATH=/own:/bin", "A=1", "B=2", "C=3"]}),
+                json!({"Env": ["NEW=1", "PATH=/fix:/bin", "A=9", "B=1"]}),
+            ],
             &[],
         );
         assert_eq!(config["Env"], json!(["NEW=1", "PATH=/own:/fix:/bin", "A=9", "B=2", "C=3"]));
@@ -283,16 +287,18 @@ mod tests {
     #[test]
     fn what_both_changed_is_a_conflict() {
         let (config, conflicts) = merged(
-            json!({"Env": ["A=1", "B=1"], "User": "a", "WorkingDir": "/a"}),
-            json!({"Env": ["A=2", "B=2", "D=1"], "User": "b", "WorkingDir": "/a/b"}),
-            json!({"Env": ["A=3", "D=2"], "User": "c", "WorkingDir": "/c"}),
+            [
+                json!({"Env": ["A=1", "B=1"], "User": "a", "WorkingDir": "/a"}),
+                json!({"Env": ["A=2", "B=2", "D=1"], "User": "b", "WorkingDir": "/a/b"}),
+                json!({"Env": ["A=3", "D=2"], "User": "c", "WorkingDir": "/c"}),
+            ],
             &["WORKDIR b"],
         );
         assert_eq!(conflicts, ["Env A", "Env B", "Env D", "User", "WorkingDir"]);
         assert_eq!(config["Env"], json!(["A=2", "D=1", "B=2"]));
         assert_eq!(config["User"], "b");
         // The same change twice is none.
-        let (_, conflicts) = merged(json!({"User": "a"}), json!({"User": "b"}), json!({"User": "b"}), &[]);
+        let (_, conflicts) = merged([json!({"User": "a"}), json!({"User": "b"}), json!({"User": "b"})], &[]);
         assert_eq!(conflicts, [""; 0]);
     }
 
@@ -300,9 +306,11 @@ mod tests {
     fn an_instruction_in_the_history_makes_a_value_the_images_own() {
         for line in ["ENTRYPOINT [\"x\"]", "/bin/sh -c #(nop)  ENTRYPOINT [\"x\"]", "ENTRYPOINT [\"x\"] # buildkit"] {
             let (config, conflicts) = merged(
-                json!({"Entrypoint": ["x"], "Cmd": ["old"]}),
-                json!({"Entrypoint": ["x"]}),
-                json!({"Entrypoint": ["y"], "Cmd": ["new"]}),
+                [
+                    json!({"Entrypoint": ["x"], "Cmd": ["old"]}),
+                    json!({"Entrypoint": ["x"]}),
+                    json!({"Entrypoint": ["y"], "Cmd": ["new"]}),
+                ],
                 &[line],
             );
             assert_eq!((config, conflicts), (json!({"Entrypoint": ["x"]}), vec![]), "{line}");

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use http::StatusCode;
 
-use super::auth::{Access, Authorization, Refusal};
+use super::auth::{Access, Refusal};
 use super::client::Client;
 use super::error::{Cause, RegistryError, status_text};
 use crate::Error;
@@ -18,17 +18,17 @@ pub(super) enum Failure {
     Cut { host: String, asked: String, cause: Cause },
     /// 429, 408 or 5xx.
     Overloaded { host: String, asked: String, status: StatusCode, retry_after: Option<Duration>, message: String },
-    /// 401: `challenges` are its `WWW-Authenticate` headers.
-    Challenged { challenges: Vec<String>, used: Option<Authorization>, asked: String, message: String },
+    /// 401.
+    Challenged(Box<Refusal>),
     /// Another attempt would end the same.
-    Final(RegistryError),
+    Final(Box<RegistryError>),
     /// What was to be sent could not be read.
     Content(Error),
 }
 
 impl From<RegistryError> for Failure {
     fn from(error: RegistryError) -> Self {
-        Self::Final(error)
+        Self::Final(Box::new(error))
     }
 }
 
@@ -42,7 +42,7 @@ pub(super) enum Outcome {
 impl From<Outcome> for Failure {
     fn from(outcome: Outcome) -> Self {
         match outcome {
-            Outcome::Registry(error) => Self::Final(error),
+            Outcome::Registry(error) => Self::from(error),
             Outcome::Content(error) => Self::Content(error),
         }
     }
@@ -88,13 +88,12 @@ impl<'a> Attempts<'a> {
     /// Why there is none.
     pub(super) async fn next(&mut self, failure: Failure) -> Result<(), Outcome> {
         let mut failure = failure;
-        if let Failure::Challenged { challenges, used, asked, message } = failure {
+        if let Failure::Challenged(refusal) = failure {
             // An operation of several requests may meet a few tokens' ends, but not for ever.
             let again = !self.renewed && self.renewals < self.client.settings().retry.attempts.max(2);
             self.renewed = true;
             self.renewals += 1;
-            let refusal = Refusal { challenges, used, asked, message };
-            match self.client.auth().challenged(self.client, self.access, refusal, again).await {
+            match self.client.auth().challenged(self.client, self.access, *refusal, again).await {
                 Ok(()) => return Ok(()),
                 Err(next) => failure = next,
             }
@@ -133,10 +132,11 @@ impl<'a> Attempts<'a> {
                     .map(|asked| asked.as_secs()),
                 message,
             },
-            Failure::Challenged { asked, message, .. } => {
+            Failure::Challenged(refusal) => {
+                let Refusal { asked, message, .. } = *refusal;
                 RegistryError::Refused { host: self.access.registry.clone(), status: 401, asked, user: None, message }
             }
-            Failure::Final(error) => error,
+            Failure::Final(error) => *error,
             Failure::Content(error) => return Outcome::Content(error),
         })
     }

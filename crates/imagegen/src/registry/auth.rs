@@ -205,7 +205,7 @@ impl Auth {
         let Refusal { challenges, used, asked, message } = refusal;
         let challenge = parse(&challenges);
         let refused = |user: Option<&str>, message: String| {
-            Failure::Final(RegistryError::Refused {
+            Failure::from(RegistryError::Refused {
                 host: access.registry.clone(),
                 status: StatusCode::UNAUTHORIZED.as_u16(),
                 asked: asked.clone(),
@@ -237,7 +237,7 @@ async fn look_up(client: &Client, access: &Access) -> Found {
 
 fn basic_token(access: &Access, found: &Found, now: SystemTime) -> Result<Token, Failure> {
     let Some(Credential::Basic { user, password }) = &found.credential else {
-        return Err(Failure::Final(RegistryError::Refused {
+        return Err(Failure::from(RegistryError::Refused {
             host: access.registry.clone(),
             status: StatusCode::UNAUTHORIZED.as_u16(),
             asked: format!("a password for {}", access.repository),

@@ -10,7 +10,7 @@ use reqwest::{Response, Url};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::attempts::Failure;
-use super::auth::{Access, Auth};
+use super::auth::{Access, Auth, Refusal};
 use super::credentials::AuthFiles;
 use super::error::{Cause, RegistryError, message_of, status_text};
 use super::retry::{Clock, RetryPolicy, SystemClock, retry_after};
@@ -230,9 +230,9 @@ impl Client {
                 let challenges = response.headers().get_all(http::header::WWW_AUTHENTICATE);
                 let challenges = challenges.iter().filter_map(|value| value.to_str().ok().map(str::to_owned)).collect();
                 let message = self.message(response).await;
-                Err(Failure::Challenged { challenges, used, asked, message })
+                Err(Failure::Challenged(Box::new(Refusal { challenges, used, asked, message })))
             }
-            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Err(Failure::Final(RegistryError::Refused {
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Err(Failure::from(RegistryError::Refused {
                 host: access.registry.clone(),
                 status: response.status().as_u16(),
                 asked: asked(&response),
@@ -311,7 +311,7 @@ impl Client {
     /// The failure of an answer that no one expects.
     pub(super) async fn unexpected(&self, access: &Access, response: Response) -> Failure {
         let status = response.status();
-        Failure::Final(RegistryError::Answer {
+        Failure::from(RegistryError::Answer {
             host: access.host.clone(),
             asked: asked(&response),
             status: status_text(status),
@@ -363,7 +363,7 @@ fn transport_failure(host: &str, asked: &str, error: &reqwest::Error) -> Failure
     if error.is_connect() {
         Failure::Unreachable { host, cause }
     } else if error.is_redirect() || error.is_builder() {
-        Failure::Final(RegistryError::Protocol { host, what: cause.to_string() })
+        Failure::from(RegistryError::Protocol { host, what: cause.to_string() })
     } else {
         Failure::Cut { host, asked, cause }
     }

@@ -95,7 +95,7 @@ impl RegistryImage {
                 let failure = match self.page(&url).await {
                     Ok(page) => break page,
                     // A registry that knows no such address may answer as if it were somebody else's.
-                    Err(Failure::Final(RegistryError::Refused { .. })) => break None,
+                    Err(Failure::Final(error)) if matches!(*error, RegistryError::Refused { .. }) => break None,
                     Err(failure) => failure,
                 };
                 attempts.next(failure).await.map_err(read)?;

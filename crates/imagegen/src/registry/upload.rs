@@ -134,7 +134,7 @@ impl Upload<'_> {
                 Ok(response) => response,
                 Err(failure) => {
                     // A token that ended says nothing about the upload.
-                    *session = matches!(failure, Failure::Challenged { .. }).then_some(current);
+                    *session = matches!(failure, Failure::Challenged(_)).then_some(current);
                     return Err(failure);
                 }
             };
@@ -257,7 +257,7 @@ impl Upload<'_> {
     ) -> Result<Response, Failure> {
         loop {
             match self.client.send(self.access, request()).await {
-                Err(failure @ Failure::Challenged { .. }) => attempts.next(failure).await?,
+                Err(failure @ Failure::Challenged(_)) => attempts.next(failure).await?,
                 Ok(response) => {
                     attempts.accepted_for_long();
                     return Ok(response);
@@ -330,7 +330,7 @@ impl Upload<'_> {
                 Cause::new(format!("the upload is gone{}{message}", if message.is_empty() { "" } else { ": " }));
             return Failure::Cut { host, asked, cause };
         }
-        Failure::Final(RegistryError::Answer { host, asked, status: status_text(status), message })
+        Failure::from(RegistryError::Answer { host, asked, status: status_text(status), message })
     }
 }
 

@@ -204,13 +204,13 @@ fn docker_gets_exactly_these_arguments() {
 
 #[test]
 fn the_result_is_published_without_traces_of_when_and_where() {
-    let build = |time: &str| {
+    let at = |time: &str| {
         let (mut workplace, docker) = prepared(&[BELOW, MADE], time);
         workplace.runner = docker;
-        let built = workplace.build_as("result", |options| with_base(&workplace, options)).unwrap();
-        (workplace, built)
+        let image = workplace.build_as("result", |options| with_base(&workplace, options)).unwrap();
+        (workplace, image)
     };
-    let (workplace, built) = build("2030-01-01T00:00:00Z");
+    let (workplace, built) = at("2030-01-01T00:00:00Z");
     let config = built.config();
     assert_eq!(config["created"], "1980-01-01T00:00:00Z");
     assert_eq!(config["history"][1]["created"], "1980-01-01T00:00:00Z");
@@ -224,7 +224,7 @@ fn the_result_is_published_without_traces_of_when_and_where() {
     assert_eq!(listing["/etc/base"], "644 0:0 file \"base\"");
     let base = super::support::image(&format!("oci:{}:v1", workplace.path("base").display()).parse().unwrap());
     assert_eq!(built.image().manifest.layers()[0], base.manifest.layers()[0], "the base's layer is taken as it is");
-    let (_, again) = build("2031-02-03T04:05:06Z");
+    let (_, again) = at("2031-02-03T04:05:06Z");
     assert_eq!(again.digest, built.digest, "the builder's clock does not show");
 }
 

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use vast_imagegen::Error;
 use vast_imagegen::build::runner::{Runner, System};
-use vast_imagegen::build::{Build, DEFAULT_EPOCH, Engine, Progress, Stamp};
+use vast_imagegen::build::{Build, DEFAULT_EPOCH, Engine, Limits, Progress, Stamp};
 use vast_imagegen::digest::Digest;
 use vast_imagegen::extend::{Extended, extend};
 use vast_imagegen::layer::{Compression, LayerIndex, NodeKind, Tree};
@@ -88,8 +88,11 @@ impl Bench {
             contexts: BTreeMap::new(),
             target: None,
             engine: Engine::Native,
+            installed: Vec::new(),
+            builder: None,
             compression: Compression::Gzip,
             epoch: DEFAULT_EPOCH,
+            limits: Limits::default(),
             threads: 1,
             cache: None,
             work: self.dir.path().join("work"),

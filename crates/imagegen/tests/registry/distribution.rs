@@ -234,7 +234,9 @@ async fn a_real_registry_behind_random_faults_never_has_a_tag_of_something_incom
     let (mut succeeded, mut failed) = (0, 0);
     for seed in 0..24 {
         let proxy = Registry::start_with(Behaviour::in_front_of(&behind.host()));
-        schedule(seed).into_iter().for_each(|fault| proxy.fault(fault));
+        for fault in schedule(seed) {
+            proxy.fault(fault);
+        }
         let (options, _) = options();
         let repository = format!("app{seed}");
         let copied =

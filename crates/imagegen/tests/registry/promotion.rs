@@ -85,7 +85,7 @@ async fn what_refers_to_the_image_goes_with_it_and_its_history_does_not() {
         for (subject, expected) in [(&index, &signature), (&amd64.digest(), &bill)] {
             let found = read.referrers(&subject.parse().unwrap(), None).await.unwrap();
             let found: Vec<_> = found.iter().map(|entry| entry.digest().to_string()).collect();
-            assert_eq!(found, [expected.clone()], "an API for referrers: {referrers:?}");
+            assert_eq!(found, std::slice::from_ref(expected), "an API for referrers: {referrers:?}");
         }
         assert_eq!(to.incomplete(), Vec::<String>::new());
     }

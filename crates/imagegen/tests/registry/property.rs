@@ -11,7 +11,7 @@ use vast_imagegen::registry::RegistryImage;
 use vast_imagegen::rollback::{self, rollback};
 use vast_imagegen::transport::{TransportOptions, open_sink};
 use vast_testkit::image::{ImageBuilder, Layer, TestImage, digest};
-use vast_testkit::registry::{Access, Behaviour, Fault, Registry, schedule};
+use vast_testkit::registry::{Access, Behaviour, Registry, schedule};
 
 use crate::support::{auth_file, copy_in_parallel, noise, options_with, source, told};
 
@@ -163,7 +163,9 @@ async fn check(seed: u64, run: Run) {
     let faults = [schedule(seed), schedule(!seed)];
     let lasting_token_faults = format!("{faults:?}").contains("/token");
     for (registry, faults) in [&case.from, &case.to].into_iter().zip(faults) {
-        faults.into_iter().for_each(|fault: Fault| registry.fault(fault));
+        for fault in faults {
+            registry.fault(fault);
+        }
     }
 
     let outcome = case.run(run).await;

@@ -25,8 +25,8 @@ impl Distribution {
     /// Starts one with more lines of configuration.
     #[must_use]
     pub fn start_with(extra: &str) -> Self {
-        assert!(Path::new(PROGRAM).exists(), "{PROGRAM} is missing; `cargo xtask test` installs it");
         static NEXT: AtomicU64 = AtomicU64::new(0);
+        assert!(Path::new(PROGRAM).exists(), "{PROGRAM} is missing; `cargo xtask test` installs it");
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let dir = std::env::temp_dir().join(format!("vast-distribution-{}-{number}", std::process::id()));
         std::fs::create_dir(&dir).unwrap();

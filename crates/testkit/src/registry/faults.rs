@@ -125,7 +125,7 @@ pub fn schedule(seed: u64) -> Vec<Fault> {
         .collect()
 }
 
-/// SplitMix64: small, and the same on every machine.
+/// `SplitMix64`: small, and the same on every machine.
 struct Dice(u64);
 
 impl Dice {

@@ -28,7 +28,7 @@ impl Stages {
             let took = stage["duration_ms"].as_f64().context("a stage without a duration")?;
             let entry = self.0.entry(name).or_default();
             entry.0.push(Duration::from_secs_f64(took / 1e3));
-            entry.1 = format!("{outcome} {}", text("message")).trim().to_owned();
+            format!("{outcome} {}", text("message")).trim().clone_into(&mut entry.1);
         }
         Ok(())
     }

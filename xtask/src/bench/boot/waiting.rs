@@ -87,7 +87,7 @@ mod tests {
     #[test]
     fn a_process_s_own_memory_is_read_in_bytes() {
         let resident = kilobytes(std::process::id(), "status", &["VmRSS"]).unwrap();
-        assert!(resident > 1 << 20 && resident % 1024 == 0, "{resident}");
+        assert!(resident > 1 << 20 && resident.is_multiple_of(1024), "{resident}");
         let private = kilobytes(std::process::id(), "smaps_rollup", &["Private_Clean", "Private_Dirty"]).unwrap();
         assert!((1..=resident).contains(&private), "{private} of {resident}");
         assert!(kilobytes(std::process::id(), "status", &["Nothing"]).is_err());

@@ -4,6 +4,7 @@
 //! series of copies, all of them collected into the last stage.
 
 use std::fmt::Write as _;
+use std::path::Path;
 
 use super::case::Case;
 use super::chance::Chance;
@@ -17,11 +18,13 @@ const COPY_FILES: usize = 6;
 const STAGES: usize = 8;
 const IGNORE_FILES: usize = 12;
 
+type Make = fn(&mut Chance) -> Case;
+
 /// All that is drawn from one seed.
 pub(crate) fn cases(seed: u64) -> Vec<Case> {
     let chance = &mut Chance::new(seed);
     let mut cases = Vec::new();
-    let kinds: [(&str, usize, fn(&mut Chance) -> Case); 3] =
+    let kinds: [(&str, usize, Make); 3] =
         [("words", WORD_FILES, words), ("copies", COPY_FILES, copies), ("ignored", IGNORE_FILES, ignored)];
     for (kind, count, make) in kinds {
         for number in 0..count {
@@ -56,7 +59,7 @@ fn word(chance: &mut Chance, depth: usize, quotes: bool) -> String {
             3 => write!(out, "${{{name}}}").unwrap(),
             4 | 5 if depth > 0 => {
                 let modifier = chance.of(&[":-", ":+"]);
-                let inner = word(chance, depth - 1, false).replace('}', "").replace('{', "");
+                let inner = word(chance, depth - 1, false).replace(['{', '}'], "");
                 let inner = if inner.contains('$') { format!("${{{name}}}") } else { inner };
                 write!(out, "${{{name}{modifier}{inner}}}").unwrap();
             }
@@ -99,7 +102,14 @@ fn context() -> Vec<(String, String)> {
     let mut files: Vec<(String, String)> = CONTEXT
         .iter()
         .map(|path| {
-            (if path.ends_with(".sh") { format!("{path} 755") } else { (*path).to_owned() }, format!("{path}\n"))
+            (
+                if Path::new(path).extension().is_some_and(|suffix| suffix == "sh") {
+                    format!("{path} 755")
+                } else {
+                    (*path).to_owned()
+                },
+                format!("{path}\n"),
+            )
         })
         .collect();
     files.push(("d/link -> a.txt".to_owned(), String::new()));

@@ -127,7 +127,7 @@ fn compare(ours: &Facts, theirs: &Facts, case: &Case) -> Result<(), String> {
             None if ours == theirs => {}
             None => writeln!(report, "{key}\n  ours:    {ours}\n  buildah: {theirs}").unwrap(),
             Some(listed) if ours != listed => {
-                writeln!(report, "{key}\n  ours:    {ours}\n  listed:  {listed}").unwrap()
+                writeln!(report, "{key}\n  ours:    {ours}\n  listed:  {listed}").unwrap();
             }
             Some(_) if ours == theirs => writeln!(report, "{key} is listed as different and is not").unwrap(),
             Some(_) => {}

@@ -53,11 +53,11 @@ fn list(root: &Path, path: &Path, first_names: &mut BTreeMap<u64, PathBuf>, fact
     let mut line = format!("{kind} {:o} {}:{}", found.mode() & 0o7777, found.uid(), found.gid());
     line.extend((!rest.is_empty()).then(|| format!(" {rest}")));
     for (name, value) in attributes(&full) {
-        line.push_str(&format!(" {name}={value}"));
+        line.extend([" ", &name, "=", &value]);
     }
     if found.is_file() && found.nlink() > 1 {
         let first = first_names.entry(found.ino()).or_insert_with(|| path.to_owned());
-        line.push_str(&format!(" is /{}", first.display()));
+        line.extend([" is /", &first.to_string_lossy()]);
     }
     facts.insert(format!("/{}", path.display()), line);
     if found.is_dir() {
@@ -91,7 +91,7 @@ fn attributes(path: &Path) -> BTreeMap<String, String> {
 }
 
 fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().concat()
 }
 
 /// The fields of the configuration. Left out are times, identities of containers, and the records that `vast-imagegen` keeps
