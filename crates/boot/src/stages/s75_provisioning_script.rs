@@ -28,14 +28,14 @@ const MANIFEST: &str = "/provisioning.yaml";
 
 pub(super) fn run(boot: &mut Boot<'_>) -> Result<Verdict, Error> {
     let manifest = manifest(boot);
+    let also = |text: String| manifest.map_or(text.clone(), |note| format!("{text}; {note}"));
+    let Some(address) = boot.env.non_empty(env_vars::PROVISIONING_SCRIPT) else {
+        // A manifest alone asked for something that does not happen: that is giving up, not having nothing to do, and the sequence says so.
+        return Ok(manifest.map_or(Verdict::skipped("no PROVISIONING_SCRIPT"), |note| Verdict::GaveUp(note.to_owned())));
+    };
     if let Some(note) = manifest {
         boot.say(&format!("75-provisioning-script.sh: {note}"));
     }
-    let also = |text: String| manifest.map_or(text.clone(), |note| format!("{text}; {note}"));
-    let Some(address) = boot.env.non_empty(env_vars::PROVISIONING_SCRIPT) else {
-        // A manifest alone asked for something that does not happen: that is giving up, not having nothing to do.
-        return Ok(manifest.map_or(Verdict::skipped("no PROVISIONING_SCRIPT"), |note| Verdict::GaveUp(note.to_owned())));
-    };
     if boot.root.join(COMPLETE).exists() {
         return Ok(Verdict::Skipped(also("done on an earlier boot".to_owned())));
     }

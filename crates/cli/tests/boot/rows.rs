@@ -175,6 +175,7 @@ fn one_boot_does_the_work_of_every_row() {
     fs::create_dir_all(fake.path("/home/user")).unwrap();
     std::os::unix::fs::chown(fake.path("/home/user"), Some(1001), Some(0)).unwrap();
     fs::create_dir_all(fake.path("/workspace/repository/.git")).unwrap();
+    fake.write("/sys/devices/system/cpu/online", "0-3\n");
     fake.stage("first_boot/10-once.sh", "echo once >$OUT/once");
     fake.write("/fix.sh", "echo fixed\n");
     fake.write("/provision.sh", "echo provisioned\n");

@@ -152,7 +152,6 @@ fn a_manifest_is_said_once_and_recorded_in_both_places() {
         assert_eq!(output.status.code(), Some(0));
         let note = format!("{name}, but this version does not run manifests");
         let said = String::from_utf8(output.stdout).unwrap();
-        // Once by the stage, in its own words; how it ended is the sequence's line.
         assert_eq!(said.matches("does not run manifests").count(), 1, "{said}");
         assert_eq!(fake.recorded("75-provisioning-script.sh"), ("gave-up".into(), note.clone()));
         let failures = fs::read_to_string(fake.path("/var/log/vast_boot_failures")).unwrap();

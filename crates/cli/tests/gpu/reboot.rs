@@ -30,6 +30,7 @@ const ENTER: &str = r#"
 set -e
 mount --make-rprivate /
 mount -t proc none "$ROOT/proc"
+mount --rbind /dev "$ROOT/dev"
 mount -t tmpfs none "$ROOT/proc/driver"
 mkdir -p "$ROOT/proc/driver/nvidia"
 printf 'NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  570.26  Release Build\n' >"$ROOT/proc/driver/nvidia/version"
@@ -44,7 +45,7 @@ impl System {
     fn new() -> Self {
         let root = tempfile::tempdir().unwrap();
         let at = |path: &str| root.path().join(path);
-        for directory in ["proc", "run", "tmp", "etc/ld.so.conf.d", "usr/bin", "usr/sbin", "usr/lib64", LIBRARIES] {
+        for directory in ["dev", "proc", "run", "tmp", "etc/ld.so.conf.d", "usr/bin", "usr/sbin", "usr/lib64", LIBRARIES] {
             fs::create_dir_all(at(directory)).unwrap();
         }
         for name in ["bin", "sbin", "lib", "lib64"] {

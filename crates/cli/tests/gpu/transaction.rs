@@ -12,7 +12,7 @@ use rustix::process::Signal;
 use tempfile::TempDir;
 
 use crate::container::{VAST_GPU, container, toolkit};
-use crate::libraries::{REFUSES, STARTS, WORKS, library};
+use crate::libraries::{STARTS, WORKS, library};
 
 /// An installed image, and the set-up that changes it.
 struct Scenario {
@@ -25,11 +25,11 @@ struct Scenario {
 }
 
 impl Scenario {
-    /// An image with CUDA 12.4 in use, 12.8 and 13.0, whose compat library has this code.
-    fn new(compat: &str, code: i32) -> Self {
+    /// An image with CUDA 12.4 in use, 12.8 and 13.0, whose compat library starts.
+    fn new(code: i32) -> Self {
         let image = container(WORKS);
         let root = image.path();
-        for (version, compat) in [("12.4", None), ("12.8", None), ("13.0", Some(compat))] {
+        for (version, compat) in [("12.4", None), ("12.8", None), ("13.0", Some(STARTS))] {
             toolkit(root, version, compat);
         }
         symlink("/usr/local/cuda-12.4", root.join("usr/local/cuda")).unwrap();
@@ -44,12 +44,11 @@ impl Scenario {
         scenario
     }
 
-    /// The image as an earlier boot, with forward compatibility, left it; its compat library now has this code.
-    fn after_compat(compat: &str, code: i32) -> Self {
-        let mut scenario = Self::new(STARTS, 0);
+    /// The image as an earlier boot, with forward compatibility, left it.
+    fn after_compat(code: i32) -> Self {
+        let mut scenario = Self::new(0);
         let applied = scenario.apply(scenario.image.path(), &[]);
         assert_eq!(applied.status.code(), Some(0), "{applied:?}");
-        library(&scenario.image.path().join("usr/local/cuda-13.0/compat/libcuda.so.580.65.06"), compat, &[]);
         scenario.code = code;
         scenario
     }
@@ -118,15 +117,20 @@ fn assert_same(state: &BTreeMap<PathBuf, (u32, Vec<u8>)>, expected: &BTreeMap<Pa
 }
 
 fn set_up() -> Scenario {
-    Scenario::new(STARTS, 0)
+    Scenario::new(0)
 }
 
+/// The driver was updated: the compat library is older than it now.
 fn lost() -> Scenario {
-    Scenario::after_compat(REFUSES, 1)
+    let scenario = Scenario::after_compat(1);
+    let compat = scenario.image.path().join("usr/local/cuda-13.0/compat");
+    fs::rename(compat.join("libcuda.so.580.65.06"), compat.join("libcuda.so.565.10")).unwrap();
+    cache(scenario.image.path());
+    scenario
 }
 
 fn no_longer_needed() -> Scenario {
-    let mut scenario = Scenario::after_compat(STARTS, 0);
+    let mut scenario = Scenario::after_compat(0);
     scenario.variables = &[("VAST_CUDA_MAX_OVERRIDE", "13.0")];
     scenario
 }
