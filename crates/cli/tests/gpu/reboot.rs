@@ -45,7 +45,9 @@ impl System {
     fn new() -> Self {
         let root = tempfile::tempdir().unwrap();
         let at = |path: &str| root.path().join(path);
-        for directory in ["dev", "proc", "run", "tmp", "etc/ld.so.conf.d", "usr/bin", "usr/sbin", "usr/lib64", LIBRARIES] {
+        for directory in
+            ["dev", "proc", "run", "tmp", "etc/ld.so.conf.d", "usr/bin", "usr/sbin", "usr/lib64", LIBRARIES]
+        {
             fs::create_dir_all(at(directory)).unwrap();
         }
         for name in ["bin", "sbin", "lib", "lib64"] {
