@@ -67,7 +67,18 @@ pub fn assignment(name: &OsStr, value: &OsStr) -> Vec<u8> {
     line.push(b'=');
     let value = value.as_bytes();
     let has = |wanted: &[u8]| value.iter().any(|byte| wanted.contains(byte));
-    if has(b"\n") {
+    if has(b"\n") && std::str::from_utf8(value).is_err() {
+        // bash in a UTF-8 locale spoils what is no text when it takes a suffix off, so a whole assignment is evaluated.
+        let mut assigned = name.as_bytes().to_vec();
+        assigned.extend_from_slice(b"='");
+        for byte in value {
+            assigned.extend_from_slice(if *byte == b'\'' { br"'\''" } else { std::slice::from_ref(byte) });
+        }
+        assigned.push(b'\'');
+        line.extend_from_slice(b"; eval \"$(printf %b ");
+        single_quoted_escapes(&assigned, &mut line);
+        line.extend_from_slice(b")\"");
+    } else if has(b"\n") {
         // The dot keeps trailing newlines, which a command substitution would drop; `%.` takes it off again.
         line.extend_from_slice(b"$(printf %b. ");
         single_quoted_escapes(value, &mut line);
@@ -149,7 +160,7 @@ mod tests {
     #[test]
     fn bytes_that_are_no_text_are_octal_numbers_where_escapes_are_read() {
         let line = assignment("A".as_ref(), std::os::unix::ffi::OsStrExt::from_bytes(b"\xc2\\\n"));
-        assert_eq!(String::from_utf8(line).unwrap(), r"A=$(printf %b. '\0302\\\n'); A=${A%.}");
+        assert_eq!(String::from_utf8(line).unwrap(), r#"A=; eval "$(printf %b 'A='\''\0302\\\n'\''')""#);
         assert_eq!(written("\u{e9}\n"), "A=$(printf %b. '\u{e9}\\n'); A=${A%.}");
     }
 

@@ -165,7 +165,8 @@ fn one_command_brings_a_base_fix_to_every_image_that_can_take_it_and_says_why_ot
         .unwrap();
     let (list, onto) = (list.to_str().unwrap().to_owned(), place.at("base:v2"));
 
-    let before: Vec<Vec<String>> = ["one:v1", "two:v1"].iter().map(|name| place.layers("arm64", name)).collect();
+    let layers_of = |name: &str| ["amd64", "arm64"].map(|platform| place.layers(platform, name));
+    let before = ["one:v1", "two:v1"].map(layers_of);
     let check = place.imagegen(&["rebase", "--all", &list, "--onto", &onto, "--check"]);
     assert_eq!(check.status.code(), Some(1), "{}", String::from_utf8_lossy(&check.stderr));
     let table = String::from_utf8(check.stdout).unwrap();
@@ -182,7 +183,7 @@ fn one_command_brings_a_base_fix_to_every_image_that_can_take_it_and_says_why_ot
         }
     }
     assert_eq!(lines.next(), None);
-    assert_eq!(place.layers("arm64", "one:v1"), before[0], "a check changes nothing");
+    assert_eq!(layers_of("one:v1"), before[0], "a check changes nothing");
 
     let output = place.imagegen(&["rebase", "--all", &list, "--onto", &onto, "--json"]);
     assert_eq!(output.status.code(), Some(1));
@@ -191,9 +192,8 @@ fn one_command_brings_a_base_fix_to_every_image_that_can_take_it_and_says_why_ot
     assert_eq!(possible, [true, true, false]);
     assert_eq!(done["images"][2]["platforms"][1]["conflicts"][0]["path"], "opt/tools/boot.sh");
     for (name, before) in ["one:v1", "two:v2"].iter().zip(&before) {
-        for platform in ["amd64", "arm64"] {
-            let (base, after) = (place.layers(platform, "base:v2"), place.layers(platform, name));
-            assert_eq!(after[..base.len()], base);
+        for ((base, after), before) in layers_of("base:v2").iter().zip(layers_of(name)).zip(before) {
+            assert_eq!(after[..base.len()], *base);
             assert_eq!(after[base.len()..], before[base.len()..], "the same layers of their own");
         }
     }

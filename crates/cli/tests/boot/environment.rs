@@ -205,6 +205,11 @@ fn is_written(name: &OsStr) -> bool {
     LEFT_OUT.iter().all(|left_out| *left_out != name)
 }
 
+/// Without the prompt, which bash drops when it starts for a stage.
+fn seen_by_stages(set: &Variables) -> Variables {
+    set.iter().filter(|(name, _)| *name != "PS1").map(|(name, value)| (name.clone(), value.clone())).collect()
+}
+
 /// That all of `expected` that belongs into the file is in `found`, to the byte, and nothing that does not.
 fn compare(found: &Variables, expected: &Variables, context: &str) -> Result<(), TestCaseError> {
     for (name, value) in expected.iter().filter(|(name, _)| is_written(name)) {
@@ -236,7 +241,7 @@ fn every_value_comes_back_to_the_byte_in_bash_in_dash_and_in_the_next_boot() {
         ];
         set.extend(variables(&fixed));
         set.insert("CONTAINER_ID".into(), instance.get().to_string().into());
-        compare(&system.boot(&set, &[]), &set, "in the sequence")?;
+        compare(&system.boot(&set, &[]), &seen_by_stages(&set), "in the sequence")?;
         let file = system.file();
         for shell in ["bash", "dash"] {
             let found = system.sourced(shell, locale);
@@ -261,7 +266,7 @@ fn every_value_comes_back_to_the_byte_in_bash_in_dash_and_in_the_next_boot() {
                 )
             })
             .collect();
-        compare(&system.boot(&changed, &[]), &set, "in the next boot")?;
+        compare(&system.boot(&changed, &[]), &seen_by_stages(&set), "in the next boot")?;
         prop_assert_eq!(system.file(), file);
         Ok(())
     });
