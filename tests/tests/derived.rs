@@ -1,20 +1,16 @@
 //! `hello`, extended and rebased in a registry and booted from there: what was never rebuilt runs as what was.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a failed expectation is a failed test")]
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
 
-use vast_tests::container::{Container, Options};
+use vast_tests::container::Container;
 use vast_tests::images::{Unpacked, unpack};
+use vast_tests::instance;
 use vast_tests::prepared::{Prepared, prepare};
 use vast_tests::program;
 use vast_tests::registry::Registry;
-
-/// Long enough for a slow machine; a boot that works takes a few seconds.
-const LIMIT: Duration = Duration::from_mins(2);
 
 /// A registry with what was prepared, and a folder for what is made of it.
 struct Place {
@@ -58,24 +54,8 @@ impl Place {
 
 /// Boots an image, waits until `hello` answers, and compares the environment hash inside with what is recorded.
 fn boot_and_compare(place: &Place, image: &Unpacked, reference: &str, name: &str) {
-    let environment: BTreeMap<String, String> = [
-        ("CONTAINER_ID", "4242"),
-        ("VAST_CONTAINERLABEL", "C.4242"),
-        ("ENABLE_HTTPS", "false"),
-        ("ENABLE_AUTH", "false"),
-    ]
-    .into_iter()
-    .map(|(name, value)| (name.to_owned(), value.to_owned()))
-    .collect();
-    let options = Options { environment, arguments: vec!["--no-cert-gen".to_owned()], ..Options::default() };
-    let mut container = Container::boot(image, &place.folder.path().join(name), &options).unwrap();
-    container
-        .until("hello answers", LIMIT, |container| {
-            let output =
-                container.visitor("curl").args(["-sf", "--max-time", "5", "http://127.0.0.1:17860/health"]).output();
-            output.is_ok_and(|output| output.status.success()).then_some(())
-        })
-        .unwrap();
+    let mut container = Container::boot(image, &place.folder.path().join(name), &instance::options(&[])).unwrap();
+    instance::until_served(&mut container).unwrap();
     let inside = program::output(&mut container.command("/opt/instance-tools/bin/vast-envhash")).unwrap();
     let written = fs::read_to_string(container.path("/.env_hash")).unwrap();
     assert_eq!(inside.trim(), written.trim());

@@ -207,7 +207,10 @@ fn is_written(name: &OsStr) -> bool {
 
 /// Without the prompts, which bash drops, or takes from nobody as root, when it starts for a stage.
 fn seen_by_stages(set: &Variables) -> Variables {
-    set.iter().filter(|(name, _)| *name != "PS1" && *name != "PS4").map(|(name, value)| (name.clone(), value.clone())).collect()
+    set.iter()
+        .filter(|(name, _)| *name != "PS1" && *name != "PS4")
+        .map(|(name, value)| (name.clone(), value.clone()))
+        .collect()
 }
 
 /// That all of `expected` that belongs into the file is in `found`, to the byte, and nothing that does not.
