@@ -11,7 +11,7 @@ fuzz_target!(|text: &str| {
         Ok(dockerfile) => dockerfile,
         Err(error) => return assert!(error.to_string().starts_with("Dockerfile:")),
     };
-    let lookup = |name: &str| (name.len() % 3 != 0).then(|| name.repeat(2));
+    let lookup = |name: &str| (!name.len().is_multiple_of(3)).then(|| name.repeat(2));
     for stage in &dockerfile.stages {
         let _ = expand(&stage.image, &lookup, dockerfile.escape);
         for instruction in &stage.instructions {

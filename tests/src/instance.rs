@@ -107,7 +107,7 @@ pub fn inside(container: &Container, program: &str, arguments: &[&str]) -> Resul
 /// When that is not so within [`LIMIT`], or the container ends.
 pub fn until_up(container: &mut Container) -> Result<()> {
     container.until("the boot is up", LIMIT, |container| {
-        let status = inside(container, "vast-boot", &["status", "--json"]).ok()?;
+        let status = inside(container, "/opt/instance-tools/bin/vast-boot", &["status", "--json"]).ok()?;
         let record: serde_json::Value = serde_json::from_str(&status).ok()?;
         (record["phase"] == "up").then_some(())
     })
@@ -118,7 +118,8 @@ pub fn until_up(container: &mut Container) -> Result<()> {
 /// # Errors
 /// When there is no record of a boot.
 pub fn stages(container: &Container) -> Result<BTreeMap<String, (String, String)>> {
-    let record: serde_json::Value = serde_json::from_str(&inside(container, "vast-boot", &["status", "--json"])?)?;
+    let record: serde_json::Value =
+        serde_json::from_str(&inside(container, "/opt/instance-tools/bin/vast-boot", &["status", "--json"])?)?;
     let Some(stages) = record["stages"].as_array() else { bail!("no stages in {record}") };
     let text = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();
     Ok(stages.iter().map(|stage| (text(&stage["stage"]), (text(&stage["outcome"]), text(&stage["message"])))).collect())

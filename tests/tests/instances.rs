@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -116,6 +117,8 @@ fn two_instances_fill_a_volume_once_and_a_reboot_and_a_snapshot_find_all_of_it()
     let folder = tempfile::tempdir().unwrap();
     let volume = folder.path().join("volume");
     fs::create_dir(&volume).unwrap();
+    // As stage 10 makes a workspace: `user` is of root's group.
+    fs::set_permissions(&volume, fs::Permissions::from_mode(0o775)).unwrap();
     let env_id = fs::read_to_string(prepared.hello.rootfs.join(".env_hash")).unwrap().trim().to_owned();
     let mut instances = ["4242", "4343"].map(|id| Instance::new(id, folder.path(), &volume));
     let mut containers = instances.each_ref().map(|instance| instance.boot(&prepared));

@@ -1,6 +1,6 @@
 //! What a tag named before: written down by whoever moves it, and read to put it back.
 //!
-//! A record is an [artifact](crate::artifact) about the manifest that the tag names *from then on*, so the image's own
+//! A record is an [artifact] about the manifest that the tag names *from then on*, so the image's own
 //! bytes and digest stay what they are, and whoever sees what a tag names finds what it named before. Its annotations say
 //! it all:
 //!

@@ -1,4 +1,4 @@
-//! Putting a tag back to what it named before, from the [history](crate::history) that publishers write.
+//! Putting a tag back to what it named before, from the [history] that publishers write.
 
 use futures_util::stream::{self, StreamExt as _};
 use jiff::Timestamp;
