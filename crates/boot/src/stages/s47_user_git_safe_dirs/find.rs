@@ -149,9 +149,9 @@ mod tests {
             fs::create_dir_all(directory.path().join(path)).unwrap();
         }
         fs::write(directory.path().join("leaf/.git"), "gitdir: elsewhere").unwrap();
-        let top = openat(CWD, directory.path(), OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).unwrap();
-        let facts = fstat(&top).unwrap();
         let found = [false, true].map(|counts_links| {
+            let top = openat(CWD, directory.path(), OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).unwrap();
+            let facts = fstat(&top).unwrap();
             let buffer = vec![MaybeUninit::uninit(); BUFFER_BYTES];
             let mut search =
                 Search { device: facts.st_dev, counts_links, found: Vec::new(), path: b"/w".to_vec(), buffer };
