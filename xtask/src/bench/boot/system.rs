@@ -21,6 +21,15 @@ const SHARED_ETC: [&str; 6] = ["alternatives", "ld.so.cache", "ld.so.conf", "ld.
 /// Distributions in the venv, as many as an image for `torch` has.
 const DISTRIBUTIONS: u32 = 160;
 
+/// Makes the instance's pair, and an authority for it that is forgotten at once.
+const CERTIFICATE: &str = "
+openssl req -x509 -newkey rsa:2048 -nodes -days 365 -subj /CN=authority -keyout /tmp/ca.key -out /tmp/ca.crt 2>/dev/null
+openssl req -newkey rsa:2048 -nodes -subj /C=US/ST=CA/CN=jupyter.vast.ai -keyout /etc/instance.key -out /tmp/request 2>/dev/null
+openssl x509 -req -days 365 -in /tmp/request -CA /tmp/ca.crt -CAkey /tmp/ca.key -CAcreateserial -out /etc/instance.crt 2>/dev/null
+chmod 600 /etc/instance.key
+rm /tmp/ca.* /tmp/request
+";
+
 /// Where supervisord is looked for.
 const SUPERVISOR: &str = "opt/sys-venv/bin/supervisord";
 const DEBIANS_SUPERVISOR: &str = "usr/bin/supervisord";
@@ -61,6 +70,7 @@ impl System {
         system.share(supervisor, "etc/supervisor")?;
         system.files()?;
         system.venv()?;
+        system.certificate()?;
         system.supervisor_is(Path::new("/usr/bin/true"))?;
         Ok(system)
     }
@@ -124,6 +134,11 @@ impl System {
         Ok(())
     }
 
+    /// A pair that an authority signed, as the platform does: one that signed itself would be asked for again at every boot.
+    fn certificate(&self) -> Result<()> {
+        process::run(Command::new("chroot").arg(&self.root).args(["sh", "-euc", CERTIFICATE]))
+    }
+
     /// Puts a program in supervisord's place.
     fn supervisor_is(&self, program: &Path) -> Result<()> {
         let debians = self.root.join(DEBIANS_SUPERVISOR);
@@ -167,12 +182,10 @@ impl System {
     /// Boots until everything is in place.
     pub(super) fn settle<T>(&self, boot: impl Fn() -> Result<T>) -> Result<()> {
         boot()?;
-        // A certificate that the platform signed; ours was only signed by ourselves, and would be asked for again.
-        let counter = self.root.join("etc/.instance-cert-selfsigned");
-        let _ = fs::remove_file(&counter);
         boot()?;
+        let counter = self.root.join("etc/.instance-cert-selfsigned");
         if counter.exists() {
-            bail!("`{}` is there again", counter.display());
+            bail!("`{}` is there: the certificate is not taken for the platform's", counter.display());
         }
         Ok(())
     }

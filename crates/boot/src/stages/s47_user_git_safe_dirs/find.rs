@@ -9,7 +9,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStringExt;
 use std::path::Path;
 
-use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, RawDir, fstat, openat, statat};
+use rustix::fs::{AtFlags, CWD, FileType, FsWord, Mode, OFlags, RawDir, Stat, fstat, fstatfs, openat, statat};
 
 /// Repositories deeper than this below the workspace are not looked for.
 const DEPTH: usize = 4;
@@ -19,26 +19,34 @@ const SKIPPED: [&[u8]; 3] = [b".environment_sync", b"node_modules", b".git"];
 
 const BUFFER_BYTES: usize = 32 * 1024;
 
+/// The filesystems of Linux whose directories have one link for each directory in them, and two of their own: ext2 to ext4, XFS and tmpfs.
+/// Others say 1, or what they like. (`find` of the GNU findutils knows directories without directories the same way.)
+const COUNTING: [FsWord; 3] = [0xef53, 0x5846_5342, 0x0102_1994];
+
 /// The repositories below `workspace` (a path on this machine), as paths below `named` (what the user calls it), sorted. What cannot be
 /// read holds none.
 pub(super) fn repositories(workspace: &Path, named: &Path) -> Vec<OsString> {
     let flags = OFlags::DIRECTORY | OFlags::CLOEXEC;
     let Ok(top) = openat(CWD, workspace, flags, Mode::empty()) else { return Vec::new() };
-    let Ok(device) = fstat(&top).map(|stat| stat.st_dev) else { return Vec::new() };
+    let Ok(facts) = fstat(&top) else { return Vec::new() };
+    // Every directory that is entered is on the same device.
+    let counts_links = fstatfs(&top).is_ok_and(|system| COUNTING.contains(&system.f_type));
     let name = named.as_os_str().to_owned().into_vec();
     let mut search = Search {
-        device,
+        device: facts.st_dev,
+        counts_links,
         found: Vec::new(),
         path: name.strip_suffix(b"/").unwrap_or(&name).to_vec(),
         buffer: vec![MaybeUninit::uninit(); BUFFER_BYTES],
     };
-    search.visit(&top, 0);
+    search.visit(&top, &facts, 0);
     search.found.sort_unstable();
     search.found
 }
 
 struct Search {
     device: u64,
+    counts_links: bool,
     found: Vec<OsString>,
     /// The directory that is visited.
     path: Vec<u8>,
@@ -47,9 +55,9 @@ struct Search {
 }
 
 impl Search {
-    fn visit(&mut self, directory: &OwnedFd, depth: usize) {
-        if depth == DEPTH {
-            // Deeper directories do not matter, so one question replaces the list.
+    fn visit(&mut self, directory: &OwnedFd, facts: &Stat, depth: usize) {
+        if depth == DEPTH || (self.counts_links && facts.st_nlink == 2) {
+            // There are no directories below, or they do not matter: one question replaces the list, which may be of many thousand files.
             if statat(directory, c".git", AtFlags::SYMLINK_NOFOLLOW).is_ok() {
                 self.found.push(OsString::from_vec(self.path.clone()));
             }
@@ -62,11 +70,12 @@ impl Search {
         for child in children {
             let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
             let Ok(below) = openat(directory, &child, flags, Mode::empty()) else { continue };
-            if fstat(&below).is_ok_and(|stat| stat.st_dev == self.device) {
+            let Ok(facts) = fstat(&below) else { continue };
+            if facts.st_dev == self.device {
                 let end = self.path.len();
                 self.path.push(b'/');
                 self.path.extend_from_slice(child.as_bytes());
-                self.visit(&below, depth + 1);
+                self.visit(&below, &facts, depth + 1);
                 self.path.truncate(end);
             }
         }
@@ -131,6 +140,27 @@ mod tests {
             ]
         );
         assert!(repositories(&root.join("missing"), Path::new("/w")).is_empty());
+    }
+
+    #[test]
+    fn a_directory_is_listed_or_known_to_have_none_below_with_the_same_result() {
+        let directory = tempfile::tempdir().unwrap();
+        for path in ["a/b/.git", "leaf", "a/leaf", "c/d/e"] {
+            fs::create_dir_all(directory.path().join(path)).unwrap();
+        }
+        fs::write(directory.path().join("leaf/.git"), "gitdir: elsewhere").unwrap();
+        let found = [false, true].map(|counts_links| {
+            let top = openat(CWD, directory.path(), OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).unwrap();
+            let facts = fstat(&top).unwrap();
+            let buffer = vec![MaybeUninit::uninit(); BUFFER_BYTES];
+            let mut search =
+                Search { device: facts.st_dev, counts_links, found: Vec::new(), path: b"/w".to_vec(), buffer };
+            search.visit(&top, &facts, 0);
+            search.found.sort_unstable();
+            search.found
+        });
+        assert_eq!(found[0], ["/w/a/b", "/w/leaf"]);
+        assert_eq!(found[1], found[0]);
     }
 
     #[test]
