@@ -22,6 +22,9 @@ const PASSWORD: &str = "w3b passw:rd";
 /// A stage that a test holds until it has looked at the page.
 const HOLD: &str = "echo waiting for the test; while [ ! -e $OUT/go ]; do sleep 0.02; done";
 
+/// What it says.
+const WAITING: &str = "waiting for the test";
+
 /// An instance whose portal is on a free port.
 struct Instance {
     fake: Fake,
@@ -70,6 +73,15 @@ impl Instance {
     fn serving(&self, env: &[(&str, &str)]) -> Started {
         let started = self.start(env);
         wait_until("the page answers", || self.try_get("/", "").is_ok());
+        started
+    }
+
+    /// Starts a boot and waits until it is held, and the page shows that.
+    fn holding(&self, env: &[(&str, &str)]) -> Started {
+        let started = self.serving(env);
+        wait_until("the page shows that the stage waits", || {
+            self.status()["output"].as_array().is_some_and(|lines| lines.iter().any(|line| *line == WAITING))
+        });
         started
     }
 
@@ -133,7 +145,7 @@ fn exchange(server: (&str, u16), request: &str) -> io::Result<Answer> {
 #[test]
 fn whoever_the_portal_would_let_in_sees_the_page_and_nobody_else() {
     let instance = Instance::held();
-    let started = instance.serving(&[]);
+    let started = instance.holding(&[]);
     let bearer = format!("Authorization: Bearer {TOKEN}\r\n");
     // vastai:w3b passw:rd, and other:w3b passw:rd
     let (basic, wrong_user) =
@@ -161,7 +173,7 @@ fn whoever_the_portal_would_let_in_sees_the_page_and_nobody_else() {
     let cookie = answer.header("set-cookie").unwrap().split(';').next().unwrap().to_owned();
     let page = instance.get("/", &format!("{browser}Cookie: {cookie}\r\n"));
     assert_eq!((page.status, page.header("retry-after")), (503, Some("2")));
-    assert!(page.body().contains("<h1>C.7 is starting</h1>") && page.body().contains("waiting for the test"));
+    assert!(page.body().contains("<h1>C.7 is starting</h1>") && page.body().contains(WAITING));
     assert!(instance.get("/", browser).body().contains("Sign in"));
 
     // The portal that comes after it knows the cookie.
@@ -191,8 +203,7 @@ fn what_stages_say_is_shown_without_secrets() {
     let says = "echo \"cloning with $HF_TOKEN\"; echo on stderr >&2; printf '\\033[1m 10%%\\r100%%\\033[0m\\n'; exit 3";
     instance.fake.stage("19-says.sh", says);
     instance.fake.stage("20-hold.sh", HOLD);
-    let started = instance.serving(&[("HF_TOKEN", "hf_Secret-of-the-user")]);
-    wait_until("the second stage runs", || instance.status()["stage"] == "20-hold.sh");
+    let started = instance.holding(&[("HF_TOKEN", "hf_Secret-of-the-user")]);
     let status = instance.status();
     let output: Vec<&str> = status["output"].as_array().unwrap().iter().map(|line| line.as_str().unwrap()).collect();
     let from = output.iter().position(|line| *line == "cloning with ***").unwrap_or_else(|| panic!("{output:?}"));
@@ -344,7 +355,7 @@ fn a_port_that_somebody_has_costs_the_page_and_nothing_else() {
 #[test]
 fn hostile_clients_cost_nothing_and_keep_nobody_out() {
     let instance = Instance::held();
-    let started = instance.serving(&[]);
+    let started = instance.holding(&[]);
     let sequence = children(started.pid())[0].as_raw_pid();
     let anonymous = || {
         let status = fs::read_to_string(format!("/proc/{sequence}/status")).unwrap();
