@@ -41,9 +41,9 @@ impl Scene {
         let packages = Packages::of(venv)?;
         let (base, app) = packages.choose()?;
         for (number, part) in base.iter().enumerate() {
-            copy_all(part, &at("large-base").join(format!("part-{number}")))?;
+            packages.copy(part, &at("large-base").join(format!("part-{number}")))?;
         }
-        copy_all(&app, &at("large/app"))?;
+        packages.copy(&app, &at("large/app"))?;
         // The same shape, a hundredth of the size.
         for number in 0..BASE_LAYERS {
             write(&at("small-base").join(format!("part-{number}/file")), &vec![b'x'; 3_000_000])?;
@@ -168,35 +168,55 @@ impl fmt::Display for Scene {
     }
 }
 
-/// The packages of an environment, the largest first.
+/// A folder of more is taken apart into what is in it, so that parts can be filled.
+const PACKAGE_BYTES: u64 = 100_000_000;
+
+/// Packages of an environment and parts of packages, the largest first.
 struct Packages {
+    /// The folder that the paths begin at.
+    site: PathBuf,
     found: Vec<(PathBuf, u64)>,
 }
 
 impl Packages {
     fn of(venv: &Path) -> Result<Self> {
-        let mut found = Vec::new();
-        for library in fs::read_dir(venv.join("lib")).context("cannot list the environment")? {
-            let site = library.context("cannot list the environment")?.path().join("site-packages");
-            for package in fs::read_dir(&site).with_context(|| format!("cannot list `{}`", site.display()))? {
-                let package = package.context("cannot list the environment")?.path();
-                let bytes = Tree::of(&package)?.bytes;
-                found.push((package, bytes));
-            }
-        }
-        found.sort_by(|one, other| other.1.cmp(&one.1).then_with(|| one.0.cmp(&other.0)));
-        Ok(Self { found })
+        let library = fs::read_dir(venv.join("lib")).context("cannot list the environment")?.next();
+        let library = library.context("the environment has no interpreter")?.context("cannot list the environment")?;
+        let mut packages = Self { site: library.path().join("site-packages"), found: Vec::new() };
+        packages.add(Path::new(""))?;
+        packages.found.sort_by(|one, other| other.1.cmp(&one.1).then_with(|| one.0.cmp(&other.0)));
+        Ok(packages)
     }
 
-    /// The parts of a base, and an application: in both large packages first, as long as they fit.
+    /// Adds what is in `folder`, itself where that is not too much.
+    fn add(&mut self, folder: &Path) -> Result<()> {
+        let listed = self.site.join(folder);
+        for entry in fs::read_dir(&listed).with_context(|| format!("cannot list `{}`", listed.display()))? {
+            let path = folder.join(entry.context("cannot list the environment")?.file_name());
+            let tree = Tree::of(&self.site.join(&path))?;
+            if tree.bytes > PACKAGE_BYTES && tree.entries > 1 {
+                self.add(&path)?;
+            } else {
+                self.found.push((path, tree.bytes));
+            }
+        }
+        Ok(())
+    }
+
+    fn copy(&self, packages: &[PathBuf], to: &Path) -> Result<()> {
+        fs::create_dir_all(to).with_context(|| format!("cannot create `{}`", to.display()))?;
+        process::run(Command::new("cp").args(["-a", "--parents"]).args(packages).arg(to).current_dir(&self.site))
+    }
+
+    /// The parts of a base, and an application; large packages first, as long as they fit.
     fn choose(&self) -> Result<(Vec<Vec<PathBuf>>, Vec<PathBuf>)> {
         let mut parts = vec![Vec::new(); BASE_LAYERS];
         let mut app = Vec::new();
         let mut room = vec![BASE_BYTES / BASE_LAYERS as u64; BASE_LAYERS];
         room.push(APP_BYTES);
         for (package, bytes) in &self.found {
-            // The application has what is small, and so most of the entries.
-            let Some(place) = (0..room.len()).rev().find(|place| room[*place] >= *bytes) else { continue };
+            // What does not fit into the base any more goes into the application.
+            let Some(place) = (0..room.len()).find(|place| room[*place] >= *bytes) else { continue };
             room[place] -= bytes;
             parts.get_mut(place).unwrap_or(&mut app).push(package.clone());
         }
@@ -205,11 +225,6 @@ impl Packages {
         }
         Ok((parts, app))
     }
-}
-
-fn copy_all(packages: &[PathBuf], to: &Path) -> Result<()> {
-    fs::create_dir_all(to).with_context(|| format!("cannot create `{}`", to.display()))?;
-    process::run(Command::new("cp").arg("-a").args(packages).arg(to))
 }
 
 /// The same files under second names.
