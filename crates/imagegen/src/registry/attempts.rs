@@ -8,6 +8,7 @@ use super::auth::{Access, Refusal};
 use super::client::Client;
 use super::error::{Cause, RegistryError, status_text};
 use crate::Error;
+use crate::digest::Digest;
 
 /// Why one attempt failed.
 #[derive(Debug)]
@@ -20,6 +21,8 @@ pub(super) enum Failure {
     Overloaded { host: String, asked: String, status: StatusCode, retry_after: Option<Duration>, message: String },
     /// 401.
     Challenged(Box<Refusal>),
+    /// What was sent arrived as something else, and was taken.
+    Altered { host: String, expected: Digest, actual: Digest },
     /// Another attempt would end the same.
     Final(Box<RegistryError>),
     /// What was to be sent could not be read.
@@ -102,7 +105,7 @@ impl<'a> Attempts<'a> {
         let retry = self.client.settings().retry;
         let (retry_after, possible) = match &failure {
             Failure::Unreachable { .. } => (None, self.failed < retry.connect_attempts),
-            Failure::Cut { .. } => (None, true),
+            Failure::Cut { .. } | Failure::Altered { .. } => (None, true),
             Failure::Overloaded { retry_after, .. } => (*retry_after, true),
             _ => (None, false),
         };
@@ -135,6 +138,9 @@ impl<'a> Attempts<'a> {
             Failure::Challenged(refusal) => {
                 let Refusal { asked, message, .. } = *refusal;
                 RegistryError::Refused { host: self.access.registry.clone(), status: 401, asked, user: None, message }
+            }
+            Failure::Altered { host, expected, actual } => {
+                RegistryError::Digest { host, what: "back a manifest", expected, actual }
             }
             Failure::Final(error) => *error,
             Failure::Content(error) => return Outcome::Content(error),

@@ -198,9 +198,9 @@ impl RegistryImage {
         }
         let expected = manifest.digest();
         match stated_digest(&response) {
+            // Under a tag the registry cannot know that, and the tag names it now: it must not stay.
             Some(actual) if actual != expected => {
-                let host = self.reference.registry().to_owned();
-                Err(RegistryError::Digest { host, what: "back a manifest", expected, actual }.into())
+                Err(Failure::Altered { host: self.reference.registry().to_owned(), expected, actual })
             }
             _ => Ok(response.headers().contains_key(SUBJECT)),
         }

@@ -5,7 +5,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use futures_util::future::join_all;
 use http::Method;
 use reqwest::Url;
 
@@ -80,15 +79,19 @@ impl Sessions {
     }
 }
 
+/// One after the other: a registry at which uploads failed is often overloaded, and requests beside each other may use up
+/// each other's tokens.
 async fn forget(client: &Client, left: Vec<Open>) {
-    let forgetting = left.iter().map(|open| async {
-        let mut attempts = Attempts::new(client, &open.access);
-        // Whatever it answers is an answer: the upload may have ended by itself.
-        while let Err(failure) = client.send(&open.access, Request::new(Method::DELETE, open.url.clone())).await {
-            if attempts.next(failure).await.is_err() {
-                break;
+    let forgetting = async {
+        for open in left {
+            let mut attempts = Attempts::new(client, &open.access);
+            // Whatever it answers is an answer: the upload may have ended by itself.
+            while let Err(failure) = client.send(&open.access, Request::new(Method::DELETE, open.url.clone())).await {
+                if attempts.next(failure).await.is_err() {
+                    break;
+                }
             }
         }
-    });
-    let _ = tokio::time::timeout(CANCEL_PATIENCE, join_all(forgetting)).await;
+    };
+    let _ = tokio::time::timeout(CANCEL_PATIENCE, forgetting).await;
 }
