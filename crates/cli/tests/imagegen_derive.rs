@@ -1,58 +1,25 @@
 //! `vast-imagegen extend` and `rebase` on the real binary and a real registry (Debian's `docker-registry`).
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a failed expectation is a failed test")]
 
-use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Command, Output};
 
 use serde_json::Value;
+use vast_testkit::registry::Distribution;
 
-/// A running `docker-registry` and a folder; both go when this value goes.
+/// A registry and a folder; both go when this value goes.
 struct Place {
-    child: Child,
-    host: String,
+    registry: Distribution,
     dir: tempfile::TempDir,
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        // It may have ended already.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
 }
 
 impl Place {
     fn new() -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let config = dir.path().join("config.yml");
-        let root = dir.path().join("data").display().to_string();
-        let text = format!(
-            "version: 0.1\nlog: {{level: info, formatter: json}}\nstorage: {{filesystem: {{rootdirectory: {root}}}}}\nhttp: {{addr: '127.0.0.1:0'}}\n"
-        );
-        std::fs::write(&config, text).unwrap();
-        let mut child = Command::new("/usr/bin/docker-registry")
-            .arg("serve")
-            .arg(&config)
-            .env_clear()
-            .env("OTEL_TRACES_EXPORTER", "none")
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("docker-registry is missing; `cargo xtask test` installs it");
-        // It chooses the port and says it: `listening on 127.0.0.1:41234`.
-        let mut log = BufReader::new(child.stderr.take().unwrap()).lines();
-        let host = log.by_ref().map_while(Result::ok).find_map(|line| {
-            let (_, rest) = line.split_once("listening on ")?;
-            Some(rest.split(['"', ',', ' ']).next()?.to_owned())
-        });
-        // Somebody has to read the rest, or it stops for want of room.
-        std::thread::spawn(move || log.for_each(drop));
-        Self { child, host: host.unwrap(), dir }
+        Self { registry: Distribution::start(), dir: tempfile::tempdir().unwrap() }
     }
 
     fn at(&self, name: &str) -> String {
-        format!("{}/{name}", self.host)
+        self.registry.reference(name)
     }
 
     fn imagegen(&self, arguments: &[&str]) -> Output {

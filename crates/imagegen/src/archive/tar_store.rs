@@ -93,34 +93,16 @@ fn seekable(file: File) -> Result<File, LayerError> {
     }
     let mut plain = decompressed(Box::new(file))?;
     let unpacked = tempfile::tempfile()?;
-    let mut block = vec![0; ZERO_BLOCK_BYTES];
-    let mut size = 0;
-    loop {
-        let filled = fill(&mut plain, &mut block)?;
-        if filled == 0 {
-            break;
+    let (mut block, mut size) = (Vec::with_capacity(ZERO_BLOCK_BYTES), 0);
+    while (&mut plain).take(ZERO_BLOCK_BYTES as u64).read_to_end(&mut block)? > 0 {
+        if block.iter().any(|&byte| byte != 0) {
+            unpacked.write_all_at(&block, size)?;
         }
-        if block[..filled].iter().any(|&byte| byte != 0) {
-            unpacked.write_all_at(&block[..filled], size)?;
-        }
-        size += filled as u64;
+        size += block.len() as u64;
+        block.clear();
     }
     unpacked.set_len(size)?;
     Ok(unpacked)
-}
-
-/// Reads as much as there is, up to the buffer's size.
-fn fill(reader: &mut dyn Read, buffer: &mut [u8]) -> io::Result<usize> {
-    let mut filled = 0;
-    while filled < buffer.len() {
-        match reader.read(&mut buffer[filled..]) {
-            Ok(0) => break,
-            Ok(read) => filled += read,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(filled)
 }
 
 fn index(file: &File) -> Result<HashMap<String, Entry>, LayerError> {

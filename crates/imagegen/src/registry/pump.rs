@@ -1,6 +1,6 @@
 //! From a blocking reader to the body of a request.
 
-use std::io;
+use std::io::{self, Read as _};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::{Bytes, BytesMut};
@@ -85,16 +85,7 @@ impl Pump {
 
 /// Reads until a buffer is full or the content ends, so that small reads do not become small packets.
 fn read_full(reader: &mut BlobReader) -> io::Result<Bytes> {
-    let mut buffer = BytesMut::zeroed(READ_BYTES);
-    let mut filled = 0;
-    while filled < buffer.len() {
-        match reader.read(&mut buffer[filled..]) {
-            Ok(0) => break,
-            Ok(read) => filled += read,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-    buffer.truncate(filled);
-    Ok(buffer.freeze())
+    let mut buffer = Vec::with_capacity(READ_BYTES);
+    reader.take(READ_BYTES as u64).read_to_end(&mut buffer)?;
+    Ok(buffer.into())
 }

@@ -130,24 +130,8 @@ async fn what_refers_to_the_images_comes_along_and_what_refers_to_their_index_do
     let from = Registry::start();
     let amd64 = image("linux/amd64");
     let index = from.push_index("app", "one", std::slice::from_ref(&amd64));
-    from.push_blob("app", b"{}");
-    let attach = |subject: &str, size: usize, kind: &str, media_type: &str| {
-        let empty = json!({"mediaType": "application/vnd.oci.empty.v1+json", "digest": digest(b"{}"), "size": 2});
-        let artifact = json!({
-            "schemaVersion": 2,
-            "mediaType": "application/vnd.oci.image.manifest.v1+json",
-            "artifactType": kind,
-            "config": empty,
-            "layers": [empty],
-            "subject": {"mediaType": media_type, "digest": subject, "size": size},
-        });
-        let bytes = artifact.to_string().into_bytes();
-        from.push_manifest("app", None, "application/vnd.oci.image.manifest.v1+json", &bytes);
-        digest(&bytes)
-    };
-    let bill = attach(&amd64.digest(), amd64.manifest.len(), "text/bill", &amd64.media_type);
-    let size = from.manifest("app", "one").unwrap().len();
-    let signature = attach(&index, size, "text/signature", OCI_INDEX);
+    let bill = from.push_artifact("app", "text/bill", &amd64.digest(), &amd64.media_type);
+    let signature = from.push_artifact("app", "text/signature", &index, OCI_INDEX);
     let (_, to, _) = merged(&[from.reference("app:one")], &[("own", "value")]).await.unwrap();
     assert!(to.manifest("app", &bill).is_some());
     assert!(to.manifest("app", &signature).is_none(), "it signs another index");

@@ -2,14 +2,13 @@
 
 use std::sync::Arc;
 
-use serde_json::json;
 use vast_imagegen::Error;
 use vast_imagegen::history::Written;
 use vast_imagegen::promote::{Promoted, promote};
 use vast_imagegen::publish::contents;
 use vast_imagegen::registry::RegistryImage;
 use vast_imagegen::transport::TransportOptions;
-use vast_testkit::image::{ImageBuilder, Layer, TestImage, digest};
+use vast_testkit::image::{ImageBuilder, Layer, TestImage};
 use vast_testkit::registry::{Behaviour, Fault, Kind, Registry};
 
 use crate::support::{noise, options, source, told};
@@ -59,25 +58,10 @@ async fn what_refers_to_the_image_goes_with_it_and_its_history_does_not() {
         let from = Registry::start();
         let [amd64, arm64] = images("new");
         let index = from.push_index("app", "staging", &[amd64.clone(), arm64]);
-        from.push_blob("app", b"{}");
-        let attach = |kind: &str, subject: &str, media_type: &str| {
-            let size = from.manifest("app", subject).unwrap().len();
-            let empty = json!({"mediaType": "application/vnd.oci.empty.v1+json", "digest": digest(b"{}"), "size": 2});
-            let artifact = json!({
-                "schemaVersion": 2,
-                "mediaType": "application/vnd.oci.image.manifest.v1+json",
-                "artifactType": kind,
-                "config": empty,
-                "layers": [empty],
-                "subject": {"mediaType": media_type, "digest": subject, "size": size},
-            });
-            let bytes = artifact.to_string().into_bytes();
-            from.push_manifest("app", None, "application/vnd.oci.image.manifest.v1+json", &bytes);
-            digest(&bytes)
-        };
+        let attach = |kind, subject: &str, media_type| from.push_artifact("app", kind, subject, media_type);
         let signature = attach("text/signature", &index, "application/vnd.oci.image.index.v1+json");
         let bill = attach("text/bill", &amd64.digest(), &amd64.media_type);
-        attach(vast_imagegen::history::ARTIFACT_TYPE, &index, "application/vnd.oci.image.index.v1+json");
+        let _ = attach(vast_imagegen::history::ARTIFACT_TYPE, &index, "application/vnd.oci.image.index.v1+json");
         let to = Registry::start_with(Behaviour { referrers, ..Behaviour::default() });
         let (options, _) = options();
         promoted(&from.reference("app:staging"), &to, &["app:v1"], &options).await.unwrap();

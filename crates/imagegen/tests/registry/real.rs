@@ -1,61 +1,13 @@
 //! Against the distribution project's registry and skopeo, where they are installed.
 
-use std::io::{BufRead as _, BufReader};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 
 use serde_json::Value;
 use vast_testkit::image::{ImageBuilder, Layer, TestImage};
+use vast_testkit::registry::Distribution;
 
 use crate::support::{auth_file, copy, image, noise, options, options_with, told};
-
-const REGISTRY: &str = "/usr/bin/docker-registry";
-
-/// A running `docker-registry`, ended when dropped.
-pub(crate) struct Real {
-    child: Child,
-    pub(crate) host: String,
-    dir: tempfile::TempDir,
-}
-
-impl Drop for Real {
-    fn drop(&mut self) {
-        // It may have ended already.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-/// Starts one on a port of its own.
-pub(crate) fn start(extra: &str) -> Real {
-    assert!(Path::new(REGISTRY).exists(), "{REGISTRY} is missing; `cargo xtask test` installs it");
-    let dir = tempfile::tempdir().unwrap();
-    let config = dir.path().join("config.yml");
-    let root = dir.path().join("data");
-    let text = format!(
-        "version: 0.1\nlog: {{level: info, formatter: json}}\nstorage: {{filesystem: {{rootdirectory: {}}}, delete: {{enabled: true}}}}\nhttp: {{addr: '127.0.0.1:0'}}\n{extra}",
-        root.display()
-    );
-    std::fs::write(&config, text).unwrap();
-    let mut child = Command::new(REGISTRY)
-        .arg("serve")
-        .arg(&config)
-        .env_clear()
-        .env("OTEL_TRACES_EXPORTER", "none")
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    // It chooses the port and says it: `listening on 127.0.0.1:41234`.
-    let mut log = BufReader::new(child.stderr.take().unwrap()).lines();
-    let host = log.by_ref().map_while(Result::ok).find_map(|line| {
-        let (_, rest) = line.split_once("listening on ")?;
-        Some(rest.split(['"', ',', ' ']).next()?.to_owned())
-    });
-    // Somebody has to read the rest, or it stops for want of room.
-    std::thread::spawn(move || log.for_each(drop));
-    Real { child, host: host.unwrap(), dir }
-}
 
 fn large() -> TestImage {
     // Compressed, since skopeo compresses what is not and so makes another image of it.
@@ -85,16 +37,16 @@ pub(crate) fn skopeo(args: &[&str]) -> Value {
 
 #[tokio::test]
 async fn the_distribution_registry_takes_and_gives_images() {
-    let real = start("");
+    let real = Distribution::start();
     let dir = tempfile::tempdir().unwrap();
     let layout = layout(dir.path()).await;
     let (options, clock) = options();
-    let target = format!("{}/team/app:v1", real.host);
+    let target = format!("{}/team/app:v1", real.host());
     let published = copy(&layout, &target, &options).await.unwrap();
     assert_eq!(published.written, 5);
     let again = copy(&layout, &target, &options).await.unwrap();
     assert_eq!((again.written, again.present), (0, 5));
-    let mounted = copy(&target, &format!("{}/other/app:v1", real.host), &options).await.unwrap();
+    let mounted = copy(&target, &format!("{}/other/app:v1", real.host()), &options).await.unwrap();
     assert_eq!((mounted.mounted, mounted.written), (5, 0));
     let back = format!("oci-archive:{}", dir.path().join("back.tar").display());
     assert_eq!(copy(&target, &back, &options).await.unwrap().digest, published.digest);
@@ -107,7 +59,7 @@ async fn the_distribution_registry_takes_and_gives_images() {
         .output()
         .unwrap();
     assert_eq!(vast_imagegen::digest::Digest::of(&raw.stdout), published.digest);
-    let error = image(&format!("{}/team/app:absent", real.host), "linux/amd64", &options).await.unwrap_err();
+    let error = image(&format!("{}/team/app:absent", real.host()), "linux/amd64", &options).await.unwrap_err();
     assert!(told(&error).contains("no tag absent"), "{}", told(&error));
 }
 
@@ -119,21 +71,21 @@ async fn the_distribution_registry_with_a_password() {
     let file = dir.path().join("htpasswd");
     std::fs::write(&file, hash).unwrap();
     let auth = format!("auth: {{htpasswd: {{realm: test, path: {}}}}}\n", file.display());
-    let real = start(&auth);
-    let target = format!("{}/app:v1", real.host);
+    let real = Distribution::start_with(&auth);
+    let target = format!("{}/app:v1", real.host());
     let layout = layout(dir.path()).await;
     let (anonymous, _) = options();
     let error = copy(&layout, &target, &anonymous).await.unwrap_err();
     assert!(told(&error).contains("asks for credentials"), "{}", told(&error));
-    let wrong = auth_file(dir.path(), &real.host, "dXNlcjp3cm9uZw==");
+    let wrong = auth_file(dir.path(), &real.host(), "dXNlcjp3cm9uZw==");
     let (refused, _) = options_with(|settings| settings.auth_files = wrong);
     let error = copy(&layout, &target, &refused).await.unwrap_err();
     assert!(told(&error).contains("refused the credentials of `user`"), "{}", told(&error));
-    assert!(!real.dir.path().join("data/docker/registry/v2/repositories/app/_manifests/tags").exists());
-    let right = auth_file(dir.path(), &real.host, "dXNlcjpzZWNyZXQ=");
+    assert_eq!(real.tags("app"), [""; 0]);
+    let right = auth_file(dir.path(), &real.host(), "dXNlcjpzZWNyZXQ=");
     let (accepted, _) = options_with(|settings| settings.auth_files = right);
     copy(&layout, &target, &accepted).await.unwrap();
-    let mounted = copy(&target, &format!("{}/other:v1", real.host), &accepted).await.unwrap();
+    let mounted = copy(&target, &format!("{}/other:v1", real.host()), &accepted).await.unwrap();
     assert_eq!((mounted.mounted, mounted.written), (5, 0));
 }
 

@@ -11,7 +11,7 @@ use vast_imagegen::sink::Content;
 use vast_imagegen::source::RawManifest;
 use vast_imagegen::transport::{TransportOptions, open_sink};
 use vast_testkit::image::{ImageBuilder, TestImage};
-use vast_testkit::registry::{Behaviour, Fault, Kind, Registry};
+use vast_testkit::registry::{Behaviour, Distribution, Fault, Kind, Registry};
 
 use crate::real;
 use crate::support::{copy, image, options, source, told};
@@ -218,18 +218,18 @@ async fn a_layout_with_records_is_still_one_image_to_us_and_to_skopeo() {
 
 #[tokio::test]
 async fn the_distribution_registry_lists_by_tag() {
-    let real = real::start("");
+    let real = Distribution::start();
     let registry = Registry::start();
     let images = [ImageBuilder::new().build(), ImageBuilder::new().platform("linux/arm64").file("a", b"arm").build()];
     registry.push_index("app", "v1", &images);
     let (options, _) = options();
-    let target = format!("{}/team/app:v1", real.host);
+    let target = format!("{}/team/app:v1", real.host());
     copy(&registry.reference("app:v1"), &target, &options).await.unwrap();
     attach(&target, NOTE, &["a", "b"], &options).await.unwrap();
     attach(&target, OTHER, &["c"], &options).await.unwrap();
     assert_eq!(notes(&target, None, &options).await, ["a", "b", "c"]);
     assert_eq!(notes(&target, Some(NOTE), &options).await, ["a", "b"]);
-    let copied = format!("{}/other/app:v1", real.host);
+    let copied = format!("{}/other/app:v1", real.host());
     let published = copy(&target, &copied, &options).await.unwrap();
     assert_eq!(
         (published.written, notes(&copied, None, &options).await.len()),

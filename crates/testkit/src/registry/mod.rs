@@ -16,6 +16,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use bytes::Bytes;
+use serde_json::json;
 
 pub use auth::Access;
 pub use distribution::Distribution;
@@ -223,6 +224,29 @@ impl Registry {
     /// Puts a manifest there, whatever it names.
     pub fn push_manifest(&self, repository: &str, tag: Option<&str>, media_type: &str, content: &[u8]) {
         self.shared.state().store.put_manifest(repository, tag, media_type, Bytes::copy_from_slice(content));
+    }
+
+    /// Attaches an artifact without content to what is there, and gives its digest.
+    ///
+    /// # Panics
+    /// When the subject is not there.
+    #[must_use]
+    pub fn push_artifact(&self, repository: &str, artifact_type: &str, subject: &str, subject_type: &str) -> String {
+        const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+        self.push_blob(repository, b"{}");
+        let empty = json!({"mediaType": "application/vnd.oci.empty.v1+json", "digest": digest(b"{}"), "size": 2});
+        let size = self.manifest(repository, subject).unwrap().len();
+        let artifact = json!({
+            "schemaVersion": 2,
+            "mediaType": MANIFEST,
+            "artifactType": artifact_type,
+            "config": empty,
+            "layers": [empty],
+            "subject": {"mediaType": subject_type, "digest": subject, "size": size},
+        });
+        let content = artifact.to_string();
+        self.push_manifest(repository, None, MANIFEST, content.as_bytes());
+        digest(content.as_bytes())
     }
 
     /// Replaces the content under a digest, as a broken disk would.
