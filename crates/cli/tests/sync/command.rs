@@ -3,8 +3,9 @@
 use std::ffi::OsStr;
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 
+use rustix::process::{Pid, WaitOptions, waitpid};
 use serde_json::Value;
 
 /// The binary, with an environment of its own.
@@ -86,4 +87,13 @@ pub(crate) fn tool<S: AsRef<OsStr>>(program: &str, args: impl IntoIterator<Item 
     let output = Command::new(program).args(args).env("LC_ALL", "C").output().unwrap();
     assert!(output.status.success(), "{program}: {output:#?}");
     String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// Waits until a process has stopped itself.
+#[track_caller]
+pub(crate) fn wait_until_stopped(child: &Child) -> Pid {
+    let pid = Pid::from_child(child);
+    let status = waitpid(Some(pid), WaitOptions::UNTRACED).unwrap().unwrap().1;
+    assert!(status.stopped(), "{status:?}");
+    pid
 }

@@ -4,8 +4,11 @@ use std::fs;
 use std::os::unix::fs::{FileExt, MetadataExt, symlink};
 use std::os::unix::net::UnixListener;
 use std::path::Path;
+use std::process::Stdio;
 
-use crate::command::{run, succeed, tool, vast_sync};
+use rustix::process::{Signal, kill_process};
+
+use crate::command::{Run, run, succeed, tool, vast_sync, wait_until_stopped};
 use crate::mount::Mount;
 use crate::tree::{assert_alike, everything, listing, names, set_mode};
 
@@ -273,4 +276,35 @@ fn a_tree_that_is_both_wide_and_deep_is_copied_with_few_open_files() {
     command.args(["-c", "ulimit -n 400; exec \"$@\"", "bash", env!("CARGO_BIN_EXE_vast-sync"), "copy"]);
     succeed(command.arg(&from).arg(&to).arg("--verify"));
     assert_alike(&from, &to);
+}
+
+/// The copy is complete and not yet compared when it is flushed: what is changed then is found.
+#[test]
+fn comparing_finds_what_the_volume_lost_and_nothing_is_published() {
+    let lose =
+        "s=$(stat -c %y \"$0\"); printf X | dd of=\"$0\" bs=1 seek=1 conv=notrunc status=none; touch -d \"$s\" \"$0\"";
+    for (depth, script, found) in [
+        ("--verify=checksum", lose, true),
+        ("--verify", lose, false),
+        ("--verify", "chmod 600 \"$0\"", true),
+        ("--verify", "rm \"$0\"", true),
+    ] {
+        let root = tempfile::tempdir().unwrap();
+        let (from, to) = (root.path().join("from"), root.path().join("to"));
+        fs::create_dir_all(from.join("inner")).unwrap();
+        fs::write(from.join("inner/file"), "content").unwrap();
+        fs::write(from.join("other"), "content").unwrap();
+        let mut copier = vast_sync();
+        copier.arg("copy").arg(depth).arg(&from).arg(&to).env("VAST_SYNC_FAULT", "stop-before:flush.syncfs@1");
+        let copier = copier.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let pid = wait_until_stopped(&copier);
+        let partial = names(root.path()).into_iter().find(|name| name.starts_with(".copy_")).unwrap();
+        let file = root.path().join(partial).join("inner/file");
+        tool("sh", ["-ec", script, file.to_str().unwrap()]);
+        kill_process(pid, Signal::CONT).unwrap();
+        let run = Run::from(copier.wait_with_output().unwrap());
+        assert_eq!((run.code, to.exists()), if found { (Some(1), false) } else { (Some(0), true) }, "{depth}: {run:?}");
+        assert_eq!(run.stderr.contains("inner/file"), found, "{run:?}");
+        assert_eq!(names(root.path()), if found { vec!["from"] } else { vec!["from", "to"] }, "{depth}");
+    }
 }

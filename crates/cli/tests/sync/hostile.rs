@@ -2,13 +2,14 @@
 
 use std::fs;
 use std::os::unix::fs::symlink;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
 use vast_testkit::volume::{Failing, Options, Volume};
 
-use crate::command::{Run, run, succeed, tool, vast_sync, workspace};
+use crate::command::{Run, run, succeed, tool, vast_sync, wait_until_stopped, workspace};
+use crate::container::{self, Container, Kind, SHORT_LEASE, assert_login_works, assert_moved, assert_nothing_partial};
 use crate::mount::Mount;
 use crate::tree::{assert_alike, assert_rsync_finds_no_difference, everything, listing, names, names_but_locks};
 
@@ -83,6 +84,91 @@ fn a_small_file_costs_a_late_volume_one_operation_for_each_thing_that_is_done() 
     }
     // What the kernel asks on its own account depends on its version: so much at most.
     assert!(volume.operations() < 9 * FILES, "{}", volume.operations());
+}
+
+/// Every operation of a move fails in turn, with EIO.
+fn each_operation_of_a_move_fails(kind: Kind) {
+    each_operation_fails(
+        |root| container::command(root, kind, SHORT_LEASE),
+        |root, context| {
+            assert_login_works(root, context);
+            assert_nothing_partial(&root.join("behind").join(kind.directory()), kind, context);
+        },
+        |root| assert_moved(root, kind, "after EIO"),
+    );
+}
+
+#[test]
+fn whichever_operation_fails_an_environment_is_whole_and_another_run_finishes() {
+    each_operation_of_a_move_fails(Kind::Environment);
+}
+
+#[test]
+fn whichever_operation_fails_homes_can_be_logged_into_and_another_run_finishes() {
+    each_operation_of_a_move_fails(Kind::Home);
+}
+
+#[test]
+fn whichever_operation_fails_an_item_is_whole_or_absent_and_another_run_finishes() {
+    each_operation_fails(
+        |root| {
+            let app = root.join("internal/app/inner");
+            if !app.exists() {
+                fs::create_dir_all(&app).unwrap();
+                (0..6).for_each(|index| fs::write(app.join(index.to_string()), format!("file {index}")).unwrap());
+            }
+            workspace(root)
+        },
+        |root, context| {
+            assert_eq!(names(&root.join("internal/app/inner")).len(), 6, "{context}");
+            if root.join("behind/app").exists() {
+                assert_alike(&root.join("internal/app"), &root.join("behind/app"));
+            }
+        },
+        |root| assert_alike(&root.join("internal/app"), &root.join("workspace/app")),
+    );
+}
+
+fn each_operation_fails(
+    command: impl Fn(&Path) -> Command,
+    nothing_is_lost: impl Fn(&Path, &str),
+    all_is_there: impl Fn(&Path),
+) {
+    let memory = tempfile::tempdir().unwrap();
+    let memory = Mount::tmpfs(&memory.path().join("memory"), "size=500m");
+    let fresh = || {
+        let container = Container::within(&memory.at);
+        fs::create_dir(container.path("behind")).unwrap();
+        container
+    };
+    let mount = |container: &Container, options: &Options| {
+        Volume::mount(&container.path("behind"), &container.path("workspace"), options)
+    };
+    let container = fresh();
+    let healthy = mount(&container, &Options::default());
+    succeed(&mut command(container.root()));
+    let all = healthy.operations();
+    all_is_there(container.root());
+    drop(healthy);
+    let mut failures = 0;
+    for nth in 1..=all {
+        let container = fresh();
+        let volume = mount(&container, &Options::failing(nth, 5));
+        let run = run(&mut command(container.root()));
+        if run.code != Some(0) {
+            failures += 1;
+            assert_eq!(run.code, Some(2), "operation {nth}: {run:?}");
+            assert!(run.stderr.contains("nput/output error"), "operation {nth}: {run:?}");
+        }
+        // A run of fewer operations leaves the failure to whoever asks next: not to the test.
+        drop(volume);
+        let volume = mount(&container, &Options::default());
+        nothing_is_lost(container.root(), &format!("operation {nth}: {run:?}"));
+        succeed(&mut command(container.root()));
+        all_is_there(container.root());
+        drop(volume);
+    }
+    assert!(failures > all / 4, "{failures} of {all}");
 }
 
 /// Every operation of a copy fails in turn, with EIO. Some failures do not matter, such as that of a question whose
@@ -193,9 +279,7 @@ fn a_volume_that_comes_late_gets_everything_at_the_next_run_and_loses_nothing() 
     // The instance is about to publish into the directory when the volume is mounted over it.
     let mut early =
         workspace(scene.root.path()).env("VAST_SYNC_FAULT", "stop-before:publish.rename@1").spawn().unwrap();
-    let pid = rustix::process::Pid::from_child(&early);
-    let stopped = rustix::process::waitpid(Some(pid), rustix::process::WaitOptions::UNTRACED).unwrap().unwrap().1;
-    assert!(stopped.stopped(), "{stopped:?}");
+    let pid = wait_until_stopped(&early);
     let volume = Mount::tmpfs(&scene.at("workspace"), "size=200m");
     fs::write(volume.at.join("user"), "theirs").unwrap();
     rustix::process::kill_process(pid, rustix::process::Signal::CONT).unwrap();
@@ -208,6 +292,38 @@ fn a_volume_that_comes_late_gets_everything_at_the_next_run_and_loses_nothing() 
     assert_eq!(listing(&scene.at("internal")), before, "the source is as it was");
     drop(volume);
     assert_alike(&scene.at("internal/app"), &scene.at("workspace/app"));
+}
+
+/// Each mount keeps locks of its own, as hosts do that share a volume on which locks reach no further: whoever asks gets them.
+#[test]
+fn a_volume_whose_locks_always_succeed_gets_every_item_once_and_whole() {
+    for point in ["stage.create@3", "stage.create@40", "publish.rename@1"] {
+        let scene = Scene::new();
+        fs::rename(scene.at("from"), scene.at("internal")).unwrap();
+        everything(&scene.at("internal/app"));
+        fs::create_dir(scene.at("elsewhere")).unwrap();
+        let here = scene.volume(&Options::default());
+        let elsewhere = Volume::mount(&scene.at("behind"), &scene.at("elsewhere"), &Options::default());
+        let instance = |volume: &Volume| {
+            let mut command = vast_sync();
+            command.arg("workspace").arg("--source").arg(scene.at("internal"));
+            command.arg("--workspace").arg(volume.path()).arg("--json").stdout(std::process::Stdio::piped());
+            command
+        };
+        let paused = instance(&here).env("VAST_SYNC_FAULT", format!("stop-before:{point}")).spawn().unwrap();
+        let pid = wait_until_stopped(&paused);
+        let lock = elsewhere.path().join(".sync_app.lock");
+        tool("flock", ["--nonblock", lock.to_str().unwrap(), "true"]);
+        let other = succeed(&mut instance(&elsewhere));
+        assert_eq!(other.outcome("app"), "published", "{point}");
+        rustix::process::kill_process(pid, rustix::process::Signal::CONT).unwrap();
+        let went_on: Run = paused.wait_with_output().unwrap().into();
+        assert_eq!(went_on.code, Some(0), "{point}: {went_on:?}");
+        assert_ne!(went_on.outcome("app"), "published", "{point}: {went_on:?}");
+        drop((here, elsewhere));
+        assert_alike(&scene.at("internal/app"), &scene.at("behind/app"));
+        assert_eq!(names_but_locks(&scene.at("behind")), ["app"], "{point}");
+    }
 }
 
 #[test]

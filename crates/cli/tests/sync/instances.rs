@@ -7,10 +7,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
+use rustix::process::{Signal, kill_process};
 use vast_testkit::volume::{Options, Volume};
 
-use crate::command::{Run, run, succeed, vast_sync};
+use crate::command::{Run, run, succeed, tool, vast_sync, wait_until_stopped};
 use crate::container::{Kind, assert_nothing_partial, fill, leftovers};
 use crate::mount::Mount;
 use crate::tree::names;
@@ -173,14 +173,6 @@ fn on_a_volume_in_user_space_that_answers_late_exactly_one_copies_and_exactly_on
     }
 }
 
-/// Waits until the process has stopped itself.
-fn wait_until_stopped(child: &Child) -> Pid {
-    let pid = Pid::from_child(child);
-    let status = waitpid(Some(pid), WaitOptions::UNTRACED).unwrap().unwrap().1;
-    assert!(status.stopped(), "{status:?}");
-    pid
-}
-
 #[test]
 fn a_copier_that_was_paused_past_its_lease_publishes_nothing_when_it_goes_on() {
     for kind in Kind::BOTH {
@@ -235,7 +227,7 @@ fn a_taker_that_was_paused_past_its_lease_does_not_bring_its_own_back() {
 
 /// Every entry of a directory and which inode it is, but for the root, which loses its marks.
 fn ids(directory: &Path) -> String {
-    crate::command::tool("find", [directory.to_str().unwrap(), "-mindepth", "1", "-printf", "%P %i\\n"])
+    tool("find", [directory.to_str().unwrap(), "-mindepth", "1", "-printf", "%P %i\\n"])
 }
 
 #[test]
@@ -248,7 +240,7 @@ fn clocks_that_differ_by_days_change_nothing() {
         assert!(died.killed, "{died:?}");
         // And the volume's times are of the future and of the past.
         for (entry, time) in [(".syncing", "2040-01-01"), (".", "1971-01-01")] {
-            crate::command::tool("touch", ["-d", time, fleet.shared(kind).join(entry).to_str().unwrap()]);
+            tool("touch", ["-d", time, fleet.shared(kind).join(entry).to_str().unwrap()]);
         }
         let children: Vec<Child> = clocks
             .iter()
@@ -264,6 +256,52 @@ fn clocks_that_differ_by_days_change_nothing() {
         let roles = roles(&runs);
         assert_eq!((count(&roles, "took_over"), count(&roles, "none")), (1, 3), "{runs:#?}");
         fleet.assert_linked(1..5, kind);
+    }
+}
+
+/// Preloaded, it puts a process into another day.
+const ANOTHER_DAY: &str = r#"
+#include <stdlib.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+int clock_gettime(clockid_t clock, struct timespec *now) {
+    long failed = syscall(SYS_clock_gettime, clock, now);
+    if (!failed && clock == CLOCK_REALTIME) now->tv_sec += 86400 * atol(getenv("DAYS"));
+    return (int)failed;
+}
+"#;
+
+#[test]
+fn an_owner_that_lives_in_another_day_is_waited_for_as_long_as_it_lives() {
+    let tools = tempfile::tempdir().unwrap();
+    let (source, library) = (tools.path().join("day.c"), tools.path().join("day.so"));
+    fs::write(&source, ANOTHER_DAY).unwrap();
+    tool("cc", ["-shared", "-fPIC", "-o", library.to_str().unwrap(), source.to_str().unwrap()]);
+    for kind in Kind::BOTH {
+        let fleet = Fleet::new(4);
+        let instance = |number: usize, days: &str| {
+            let mut command = fleet.command(number, kind, &[]);
+            command.env("LD_PRELOAD", &library).env("DAYS", days);
+            command
+        };
+        // Slower than the time after which who is silent is dead.
+        let owner = start(instance(0, "-10").env(FAULT, "delay:stage.create=500"));
+        let shared = fleet.shared(kind);
+        while !shared.join(".syncing").exists() {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        let others: Vec<Child> = ["10", "-400", "3650"]
+            .iter()
+            .enumerate()
+            .map(|(number, days)| start(&mut instance(number + 1, days)))
+            .collect();
+        let owner = end(owner);
+        let runs: Vec<Run> = others.into_iter().map(end).collect();
+        assert!(runs.iter().chain([&owner]).all(|run| run.code == Some(0)), "{owner:#?} {runs:#?}");
+        assert_eq!(owner.event("done")["role"], "copied", "{owner:#?}");
+        assert_eq!(count(&roles(&runs), "none"), 3, "{runs:#?}");
+        fleet.assert_linked(0..4, kind);
     }
 }
 

@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;
-use std::process::{Child, Stdio};
+use std::process::Stdio;
 
-use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
+use rustix::process::{Signal, kill_process};
 
-use crate::command::{run, succeed, tool};
+use crate::command::{run, succeed, tool, wait_until_stopped};
 use crate::container::{
     Container, Kind, assert_login_works, assert_moved, assert_nothing_partial, command, contents, leftovers,
 };
@@ -96,13 +96,6 @@ fn a_disk_that_fills_up_while_copying_gets_its_room_back_and_the_next_run_goes_o
     }
 }
 
-fn wait_until_stopped(child: &Child) -> Pid {
-    let pid = Pid::from_child(child);
-    let status = waitpid(Some(pid), WaitOptions::UNTRACED).unwrap().unwrap().1;
-    assert!(status.stopped(), "{status:?}");
-    pid
-}
-
 #[test]
 fn a_read_only_volume_is_a_clear_error_unless_it_has_everything() {
     for kind in Kind::BOTH {
@@ -144,7 +137,7 @@ fn a_volume_without_links_is_refused_before_anything_is_written() {
 }
 
 #[test]
-fn a_volume_that_appears_late_is_used_by_the_next_run() {
+fn a_volume_that_appears_late_hides_what_was_moved_and_nothing_is_lost() {
     for kind in Kind::BOTH {
         let container = Container::new();
         // Moved onto what is the container's own disk, while the volume was not there …

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use crate::command::{run, succeed, tool, vast_sync, workspace};
+use crate::command::{Run, run, succeed, tool, vast_sync, wait_until_stopped, workspace};
 use crate::mount::Mount;
 use crate::tree::{assert_alike, everything, names, names_but_locks};
 
@@ -55,6 +55,28 @@ fn a_volume_that_fills_up_meanwhile_stops_the_copy_and_gets_its_room_back() {
     assert_eq!(names_but_locks(&mount.at), [""; 0]);
     let free = tool("df", ["--output=avail", mount.at.to_str().unwrap()]);
     assert!(free.lines().last().unwrap().trim().parse::<u64>().unwrap() > 1000, "{free}");
+}
+
+#[test]
+fn a_real_disk_that_fills_up_while_copying_publishes_nothing_and_the_next_run_does() {
+    let root = root();
+    fs::write(root.path().join("internal/app/large"), vec![1; 6 << 20]).unwrap();
+    let mount = Mount::ext4(&root.path().join("workspace"), 16, 4096);
+    // Stopped in the middle; meanwhile someone else takes the rest of the disk.
+    let mut copier = workspace(root.path());
+    copier.env("VAST_SYNC_FAULT", "stop-before:content.write@1,fail:content.range=18");
+    let copier = copier.stderr(std::process::Stdio::piped()).spawn().unwrap();
+    let pid = wait_until_stopped(&copier);
+    let script = format!("head -c 100M /dev/zero > '{}/user' 2>/dev/null; true", mount.at.display());
+    tool("sh", ["-c", &script]);
+    rustix::process::kill_process(pid, rustix::process::Signal::CONT).unwrap();
+    let failed = Run::from(copier.wait_with_output().unwrap());
+    assert_eq!(failed.code, Some(2), "{failed:?}");
+    assert!(failed.stderr.contains("no room for") && failed.stderr.contains("bytes needed"), "{failed:?}");
+    assert_eq!(names_but_locks(&mount.at), ["user"], "what was copied is gone");
+    fs::remove_file(mount.at.join("user")).unwrap();
+    succeed(&mut workspace(root.path()));
+    assert_alike(&root.path().join("internal/app"), &mount.at.join("app"));
 }
 
 #[test]

@@ -173,9 +173,16 @@ impl Shared {
     }
 
     fn open_parent(&self) -> Result<OwnedFd, Error> {
-        let made = DirBuilder::new().recursive(true).mode(0o755).create(&self.parent);
-        made.map_err(|source| self.refused("create", &self.parent, source))?;
-        open(&self.parent, DIRECTORY, Mode::empty()).map_err(|errno| Error::io("open", &self.parent, errno))
+        // Opened first: of one that is there and cannot be looked at, making it would only tell that it exists.
+        let opened = match open(&self.parent, DIRECTORY, Mode::empty()) {
+            Err(Errno::NOENT) => {
+                let made = DirBuilder::new().recursive(true).mode(0o755).create(&self.parent);
+                made.map_err(|source| self.refused("create", &self.parent, source))?;
+                open(&self.parent, DIRECTORY, Mode::empty())
+            }
+            opened => opened,
+        };
+        opened.map_err(|errno| Error::io("open", &self.parent, errno))
     }
 
     fn refused(&self, action: &'static str, path: &Path, source: impl Into<std::io::Error>) -> Error {
