@@ -54,6 +54,13 @@ pub(crate) fn gpu(root: &Path, subcommand: &str, libraries: Option<&Path>) -> Co
     command
 }
 
+/// A directory whose NVML the loader cannot load: as none at all, on machines that have one too.
+pub(crate) fn no_nvml() -> TempDir {
+    let directory = tempfile::tempdir().unwrap();
+    fs::write(directory.path().join("libnvidia-ml.so.1"), "no library").unwrap();
+    directory
+}
+
 pub(crate) fn json(command: &mut Command) -> Value {
     let output = command.arg("--json").output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));

@@ -7,7 +7,7 @@ use std::path::Path;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::container::{LIBRARIES, container, gpu, json, said, toolkit};
+use crate::container::{LIBRARIES, container, gpu, json, no_nvml, said, toolkit};
 use crate::libraries::{NVML, WORKS, library};
 
 /// A directory with NVML in it.
@@ -170,7 +170,7 @@ fn amd_devices_of_many_kinds_are_read_from_sysfs() {
     ] {
         sys(root.path(), &format!("kfd/kfd/topology/nodes/{node}/properties"), properties);
     }
-    let empty = tempfile::tempdir().unwrap();
+    let empty = no_nvml();
     let shown = json(&mut gpu(root.path(), "probe", Some(empty.path())));
     let column = |name: &str| -> Vec<Value> {
         shown["devices"].as_array().unwrap().iter().map(|device| device[name].clone()).collect()

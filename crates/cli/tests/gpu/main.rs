@@ -4,6 +4,7 @@
 mod asking;
 mod container;
 mod devices;
+mod hardware;
 mod libraries;
 mod reboot;
 mod setup;

@@ -54,7 +54,10 @@ impl System {
             symlink(format!("usr/{name}"), at(name)).unwrap();
         }
         compile(&at("usr/bin/plain-probe"), PLAIN_PROBE, &["-ldl"]);
-        for (from, to) in [(VAST_GPU, "usr/bin/vast-gpu"), ("/usr/sbin/ldconfig", "usr/sbin/ldconfig")] {
+        // Ubuntu has a script by that name, which calls the program.
+        let ldconfig =
+            ["/usr/sbin/ldconfig.real", "/usr/sbin/ldconfig"].into_iter().find(|path| Path::new(path).exists());
+        for (from, to) in [(VAST_GPU, "usr/bin/vast-gpu"), (ldconfig.unwrap(), "usr/sbin/ldconfig")] {
             fs::copy(from, at(to)).unwrap();
         }
         symlink("vast-gpu", at("usr/bin/cuda-driver-version")).unwrap();
@@ -84,12 +87,18 @@ impl System {
 
     /// Runs a program in it; exit code, output, and what it told.
     fn run(&self, program: &[&str]) -> (i32, String, String) {
+        self.run_with(program, &[])
+    }
+
+    /// [`run`](Self::run) with these variables.
+    fn run_with(&self, program: &[&str], variables: &[(&str, &str)]) -> (i32, String, String) {
         let output = Command::new("unshare")
             .args(["--mount", "--pid", "--fork", "--kill-child", "sh", "-c", ENTER, "sh"])
             .args(program)
             .env_clear()
             .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
             .env("ROOT", self.root.path())
+            .envs(variables.iter().copied())
             .output()
             .unwrap();
         let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
@@ -151,4 +160,21 @@ fn boots_after_forward_compatibility_choose_the_same_although_a_plain_probe_is_w
         assert!(error.contains("an earlier boot used CUDA 13.0 through forward compatibility"), "{error}");
         assert_eq!(system.said(&["plain-probe"]), "12.8", "boot {boot}");
     }
+}
+
+#[test]
+fn programs_get_forward_compatibility_although_the_search_path_leads_to_the_driver() {
+    let system = System::new();
+    // As on platforms that keep the driver in a directory of its own, which NVIDIA's images name in the search path.
+    let own = "usr/local/nvidia/lib64";
+    system.libcuda(own, "570.26", WORKS);
+    let search = ("LD_LIBRARY_PATH", "/usr/local/nvidia/lib:/usr/local/nvidia/lib64");
+    let (code, shown, error) = system.run_with(&["vast-gpu", "plan", "--json"], &[search]);
+    assert_eq!(code, 0, "{error}");
+    let plan: Value = serde_json::from_str(&shown).unwrap();
+    system.said(&["vast-gpu", "apply"]);
+    // The configuration alone is not enough.
+    assert_eq!(system.run_with(&["plain-probe"], &[search]).1, "12.8\n");
+    let planned = plan["environment"]["set"]["LD_LIBRARY_PATH"].as_str().unwrap();
+    assert_eq!(system.run_with(&["plain-probe"], &[("LD_LIBRARY_PATH", planned)]).1, "13.0\n");
 }

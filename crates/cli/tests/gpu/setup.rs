@@ -6,7 +6,7 @@ use std::time::Duration;
 use vast_gpu::cuda::{Choice, Maximum, Patience, configure};
 use vast_gpu::runner::ChildProcess;
 
-use crate::container::{LIBRARIES, asker, container, current, gpu, json, kernel_driver, said, text, toolkit};
+use crate::container::{LIBRARIES, asker, container, current, gpu, json, kernel_driver, no_nvml, said, text, toolkit};
 use crate::libraries::{
     CRASHES, FAILS, HANGS, HANGS_WHEN_LOADED, MISMATCHES, NOT_YET, NVML, REFUSES, SAYS, STARTS, TELLS, WORKS, library,
 };
@@ -37,7 +37,7 @@ fn plan_tries_forward_compatibility_with_the_real_loader() {
 #[test]
 fn a_container_without_a_gpu_is_healthy() {
     let root = tempfile::tempdir().unwrap();
-    let empty = tempfile::tempdir().unwrap();
+    let empty = no_nvml();
     gpu(root.path(), "plan", None).assert().success().stdout("no NVIDIA driver: nothing to set up\n").stderr("");
     gpu(root.path(), "torch-backend", Some(empty.path())).assert().success().stdout("cpu\n");
     gpu(root.path(), "check", Some(empty.path())).assert().success().stderr("");
@@ -80,7 +80,7 @@ fn every_driver_from_535_to_615_gets_the_toolkit_that_fits_it_with_nvml_and_with
     let libraries = tempfile::tempdir().unwrap();
     library(&libraries.path().join("libcuda.so"), SAYS, &[]);
     library(&libraries.path().join("nvml/libnvidia-ml.so.1"), NVML, &[]);
-    let (with, without) = (libraries.path().join("nvml"), libraries.path().join("none"));
+    let (with, without) = (libraries.path().join("nvml"), no_nvml());
     for (driver, open, number, expected) in DRIVERS {
         let root = tempfile::tempdir().unwrap();
         let kernel =
@@ -96,7 +96,7 @@ fn every_driver_from_535_to_615_gets_the_toolkit_that_fits_it_with_nvml_and_with
             toolkit(root.path(), version, None);
         }
         let maximum = format!("{}.{}", number / 1000, number % 1000 / 10);
-        for (nvml, devices) in [(&with, 1), (&without, 0)] {
+        for (nvml, devices) in [(with.as_path(), 1), (without.path(), 0)] {
             let asked = |subcommand: &str| {
                 let mut command = gpu(root.path(), subcommand, Some(nvml));
                 command.env("FAKE_CUDA", number.to_string()).env("FAKE_DEVICES", "9.0").env("FAKE_DRIVER", driver);

@@ -21,7 +21,7 @@ impl Plan {
     /// The changes that the choice makes to `env`: none where no toolkit was chosen.
     ///
     /// `CUDA_HOME` is `/usr/local/cuda`; `PATH` has its `bin` where another toolkit's stood, else first; `LD_LIBRARY_PATH`, which would come before
-    /// the loader's configuration, loses its entries for CUDA.
+    /// the loader's configuration, loses its entries for CUDA, and begins with [`search_first`](Plan::search_first) if there is one.
     #[must_use]
     pub fn environment(&self, env: &BTreeMap<String, String>) -> Environment {
         let mut changes = Environment::default();
@@ -36,7 +36,9 @@ impl Plan {
         set("CUDA_HOME", CURRENT.to_owned());
         set("PATH", path(env.get("PATH").map_or("", String::as_str)));
         if let Some(old) = env.get("LD_LIBRARY_PATH") {
-            let kept: Vec<&str> = old.split(':').filter(|entry| !is_cuda_path(entry)).collect();
+            let first = self.search_first.as_ref().map(|directory| directory.display().to_string());
+            let kept: Vec<&str> =
+                first.as_deref().into_iter().chain(old.split(':').filter(|entry| !is_cuda_path(entry))).collect();
             let kept = kept.join(":");
             if kept.is_empty() {
                 changes.unset.insert("LD_LIBRARY_PATH".to_owned());

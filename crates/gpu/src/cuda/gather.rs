@@ -5,8 +5,10 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use super::loader::is_cuda_path;
 use super::plan::{Driver, Facts, Maximum};
 use super::{COMPAT_MARKER, PENDING_MARKER};
+use crate::driver::LOADERS_CHOICE;
 use crate::env_vars;
 use crate::error::Error;
 use crate::runner::Runner;
@@ -48,6 +50,7 @@ pub fn gather(root: &Path, env: &BTreeMap<String, String>, runner: &dyn Runner) 
         loader_files: loader_files(root)?,
         lacks_library_link: lacks_library_link(root),
         pending: under(root, Path::new(PENDING_MARKER)).exists(),
+        search_path_has_libcuda: env.get("LD_LIBRARY_PATH").is_some_and(|path| has_libcuda(root, path)),
         ..Facts::default()
     };
     facts.driver = driver(root, env, runner, &mut facts.notes);
@@ -156,6 +159,13 @@ fn lacks_library_link(root: &Path) -> Option<PathBuf> {
     let directory = Path::new("/usr/lib/x86_64-linux-gnu");
     let has = |name: &str| under(root, &directory.join(name)).symlink_metadata().is_ok();
     (cfg!(target_arch = "x86_64") && has("libcuda.so.1") && !has("libcuda.so")).then(|| directory.to_owned())
+}
+
+/// Whether a directory of a search path has a libcuda, those of toolkits aside: NVIDIA's images name the driver's directories there, and on some
+/// platforms the driver is in them.
+fn has_libcuda(root: &Path, search_path: &str) -> bool {
+    let directories = search_path.split(':').filter(|entry| entry.starts_with('/') && !is_cuda_path(entry));
+    directories.map(|entry| under(root, &Path::new(entry).join(LOADERS_CHOICE))).any(|library| library.exists())
 }
 
 fn read_text(path: &Path) -> Result<Option<String>, Error> {

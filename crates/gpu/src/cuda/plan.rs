@@ -30,6 +30,8 @@ pub struct Facts {
     pub lacks_library_link: Option<PathBuf>,
     /// An earlier set-up was cut short before the loader's cache was made.
     pub pending: bool,
+    /// `LD_LIBRARY_PATH`, which comes before all of the loader's configuration, leads to a libcuda that is no toolkit's.
+    pub search_path_has_libcuda: bool,
     /// What was noticed while the facts were gathered.
     pub notes: Vec<String>,
 }
@@ -140,6 +142,9 @@ pub struct Plan {
     pub changes: Vec<Change>,
     /// The loader's cache has to be made anew.
     pub ldconfig: bool,
+    /// The directory that has to stand first in `LD_LIBRARY_PATH`: that of the forward-compatibility libraries, where a directory there has the
+    /// driver's, which programs would get instead.
+    pub search_first: Option<PathBuf>,
     /// What [`FAILED_MARKER`](super::FAILED_MARKER) is to say; None: it goes.
     pub failure: Option<String>,
     /// What the user should know.
@@ -186,6 +191,7 @@ pub fn plan(facts: &Facts, proof: Option<&Result<(), String>>) -> Plan {
         choice: Choice::NoDriver,
         changes: Vec::new(),
         ldconfig: false,
+        search_first: None,
         failure: None,
         messages: facts.notes.clone(),
     };
@@ -200,6 +206,8 @@ pub fn plan(facts: &Facts, proof: Option<&Result<(), String>>) -> Plan {
     };
     choose(facts, maximum, proof, &mut plan);
     plan.changes = changes(facts, plan.choice);
+    plan.search_first =
+        compat_in_use(facts, plan.choice).filter(|_| facts.search_path_has_libcuda).map(|compat| compat.path.clone());
     plan.ldconfig = facts.pending || !plan.changes.is_empty();
     plan
 }
@@ -258,6 +266,12 @@ fn minor_version_warning(toolkit: CudaVersion, maximum: CudaVersion) -> String {
     )
 }
 
+/// The libraries that come before the driver's.
+fn compat_in_use(facts: &Facts, choice: Choice) -> Option<&Compat> {
+    let Choice::ForwardCompat(version) = choice else { return None };
+    facts.toolkits.iter().find(|toolkit| toolkit.version == version)?.compat.as_ref()
+}
+
 fn changes(facts: &Facts, choice: Choice) -> Vec<Change> {
     let mut changes = Vec::new();
     if let Some(version) = choice.toolkit() {
@@ -265,13 +279,7 @@ fn changes(facts: &Facts, choice: Choice) -> Vec<Change> {
             let target = PathBuf::from(toolkit::TOOLKITS).join(format!("cuda-{version}"));
             changes.push(Change::Link { path: toolkit::CURRENT.into(), target });
         }
-        let compat = facts
-            .toolkits
-            .iter()
-            .find(|toolkit| toolkit.version == version)
-            .and_then(|toolkit| toolkit.compat.as_ref());
-        let compat = compat.filter(|_| matches!(choice, Choice::ForwardCompat(_)));
-        for (path, content) in loader::wanted(&facts.loader_files, compat) {
+        for (path, content) in loader::wanted(&facts.loader_files, compat_in_use(facts, choice)) {
             changes.push(match content {
                 Some(content) => Change::Write { path, content },
                 None => Change::Remove { path },

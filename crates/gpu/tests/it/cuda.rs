@@ -441,3 +441,27 @@ fn later_stages_find_the_toolkit_and_no_other() {
     let none = Machine::new("12.8").configure(container(&[]).path(), &[]).unwrap().environment(&before);
     assert!(none.set.is_empty() && none.unset.is_empty());
 }
+
+#[test]
+fn the_drivers_libraries_in_the_search_path_do_not_come_before_forward_compatibility() {
+    let search = [("LD_LIBRARY_PATH", "/usr/local/nvidia/lib:/usr/local/nvidia/lib64:/usr/local/cuda-12.8/lib64")];
+    let root = container(&["12.8", "13.0+"]);
+    let search_path = |plan: &Plan| plan.environment(&env(&search)).set["LD_LIBRARY_PATH"].clone();
+    // NVIDIA's images name these directories; most platforms leave them empty.
+    let plan = Machine::with_compat("12.8").configure(root.path(), &search).unwrap();
+    assert_eq!(plan.choice, Choice::ForwardCompat("13.0".parse().unwrap()));
+    assert_eq!(search_path(&plan), "/usr/local/nvidia/lib:/usr/local/nvidia/lib64");
+    let directory = root.path().join("usr/local/nvidia/lib64");
+    fs::create_dir_all(&directory).unwrap();
+    fs::write(directory.join("libcuda.so.570.26"), "").unwrap();
+    symlink("libcuda.so.570.26", directory.join("libcuda.so.1")).unwrap();
+    let plan = Machine::with_compat("12.8").configure(root.path(), &search).unwrap();
+    let with_compat = "/usr/local/cuda-13.0/compat:/usr/local/nvidia/lib:/usr/local/nvidia/lib64";
+    assert_eq!(search_path(&plan), with_compat);
+    // The next boot finds it there, and a boot that does not use it takes it away.
+    let search = [("LD_LIBRARY_PATH", with_compat)];
+    let plan = Machine::with_compat("12.8").configure(root.path(), &search).unwrap();
+    assert_eq!(plan.environment(&env(&search)).set.get("LD_LIBRARY_PATH"), None);
+    let plan = Machine::new("12.8").configure(root.path(), &search).unwrap();
+    assert_eq!(plan.environment(&env(&search)).set["LD_LIBRARY_PATH"], "/usr/local/nvidia/lib:/usr/local/nvidia/lib64");
+}
