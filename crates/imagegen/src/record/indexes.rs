@@ -33,7 +33,7 @@ impl RecordedIndexes {
         let mut found = Self::default();
         let reference = source.reference();
         for entry in source.referrers(&image.raw.digest(), Some(PATH_INDEXES)).await? {
-            let artifact = source.manifest(&entry).await?;
+            let Some(artifact) = artifact::fetch(&**source, &entry).await? else { continue };
             let Ok(manifest) = artifact::parse(&artifact, PATH_INDEXES, &reference) else {
                 tracing::warn!(%reference, digest = %entry.digest(), "a record of path indexes cannot be read");
                 continue;
