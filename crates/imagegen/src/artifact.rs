@@ -12,7 +12,8 @@ use serde::Serialize;
 use crate::Error;
 use crate::digest::Digest;
 use crate::manifest::{Manifest, OCI_MANIFEST, describe, digest_of, malformed};
-use crate::source::RawManifest;
+use crate::registry::RegistryError;
+use crate::source::{ImageSource, RawManifest};
 
 /// The configuration of an artifact that has none (OCI image spec, "Guidance for an Empty Descriptor").
 pub const EMPTY_CONFIG: &str = "application/vnd.oci.empty.v1+json";
@@ -107,6 +108,15 @@ pub fn parse(artifact: &RawManifest, artifact_type: &str, reference: &str) -> Re
     match Manifest::parse(artifact, reference)? {
         Manifest::Image(manifest) if type_of(&manifest).as_ref() == artifact_type => Ok(*manifest),
         _ => Err(malformed("artifact", reference, &format!("it is not of the type {artifact_type}"))),
+    }
+}
+
+/// Reads an artifact that a list of referrers names; `None` where it is gone. No tag names an artifact, so a clean-up may
+/// delete it, and a list that clients keep under a tag goes on naming it.
+pub(crate) async fn fetch(source: &dyn ImageSource, entry: &Descriptor) -> Result<Option<RawManifest>, Error> {
+    match source.manifest(entry).await {
+        Err(Error::Registry { source, .. }) if matches!(*source, RegistryError::NotFound { .. }) => Ok(None),
+        read => read.map(Some),
     }
 }
 

@@ -13,7 +13,7 @@ use crate::build::envhash;
 use crate::build::stack::{LayerBlob, Stack, layers_of};
 use crate::layer::{IndexCache, Kind, LayerIndex, NodeKind, Tree, Whiteout, whiteout};
 use crate::platform::Platform;
-use crate::record::recorded_environment;
+use crate::record::{RecordedIndexes, recorded_environment};
 use crate::source::ImageSource;
 
 /// Takes the inventory of an image for `platform`: the recorded one, or else from its layers.
@@ -31,7 +31,8 @@ pub async fn inventory(source: &Arc<dyn ImageSource>, platform: &Platform) -> Re
         source,
     })?;
     let layers = layers_of(&image, &LayerBlob::Source(Arc::clone(source)), &source.reference())?;
-    let cache = IndexCache::new(Some(&work.path().join("indexes")));
+    let cache = IndexCache::default();
+    RecordedIndexes::of(source, &image).await?.load(&layers, &cache).await?;
     envhash::inventory(&mut Stack::new(layers), &cache, platform, work.path()).await
 }
 

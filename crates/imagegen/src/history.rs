@@ -177,7 +177,8 @@ pub fn undo(records: &[Record]) -> Option<Step> {
     Some(Step { to: newest.previous, restores: newest.before, before: newest.digest })
 }
 
-/// The records about `subject` that are about the image's tag.
+/// The records about `subject` that are about the image's tag. What is gone or cannot be understood is no record: it must
+/// not keep anybody from publishing under the tag.
 ///
 /// # Errors
 /// The registry does not answer, or not with what was asked for.
@@ -186,13 +187,14 @@ pub async fn records(image: &RegistryImage, subject: &Digest) -> Result<Vec<Reco
     let reference = image.name_of();
     let mut found = Vec::new();
     for entry in image.referrers(subject, Some(ARTIFACT_TYPE)).await? {
-        let digest = digest_of(&entry, &reference)?;
+        let Ok(digest) = digest_of(&entry, &reference) else { continue };
         let annotations = match entry.annotations() {
             Some(annotations) if annotations.contains_key(TAG) => annotations.clone(),
             // Not every registry copies them into its list.
             _ => {
-                let artifact = image.manifest(&entry).await?;
-                artifact::parse(&artifact, ARTIFACT_TYPE, &reference)?.annotations().clone().unwrap_or_default()
+                let Some(artifact) = artifact::fetch(image, &entry).await? else { continue };
+                let Ok(manifest) = artifact::parse(&artifact, ARTIFACT_TYPE, &reference) else { continue };
+                manifest.annotations().clone().unwrap_or_default()
             }
         };
         let annotations = annotations.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();

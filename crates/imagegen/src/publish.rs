@@ -322,7 +322,7 @@ async fn add_referrers<'a>(publication: &mut Publication<'a>, source: &'a dyn Im
             if artifact::is_of_type(&entry, history::ARTIFACT_TYPE) {
                 continue;
             }
-            let artifact = source.manifest(&entry).await?;
+            let Some(artifact) = artifact::fetch(source, &entry).await? else { continue };
             if !seen.insert(artifact.digest()) {
                 continue;
             }

@@ -236,7 +236,7 @@ async fn take(
     let image = source.image(platform).await.map_err(unusable)?;
     let layers = layers_of(&image, &LayerBlob::Source(Arc::clone(source)), &source.reference()).map_err(unusable)?;
     let below = base(context, plan, pins).await?;
-    let mut kept = below.as_ref().map_or_else(Vec::new, |(_, layers)| layers.clone());
+    let mut kept = below.as_ref().map_or_else(Vec::new, |below| below.layers.clone());
     if layers.len() < kept.len() || layers.iter().zip(&kept).any(|(a, b)| a.diff_id != b.diff_id) {
         return Err(bad(format!("for {platform}: it does not begin with the layers of the base that was pinned")));
     }
@@ -250,27 +250,37 @@ async fn take(
         let text = format!("ONBUILD {trigger} is refused: OCI images have no triggers");
         return Err(at(context.dockerfile, context.dockerfile.stages[plan.target].line, BuildProblem::Refused(text)));
     }
-    let inherited = below.as_ref().map_or(0, |(image, _)| image.config.history().as_ref().map_or(0, Vec::len));
+    let inherited = below.as_ref().map_or(0, |below| below.image.config.history().as_ref().map_or(0, Vec::len));
     config.forget_builder(&context.options.created(), inherited);
     let base = match plan.base() {
-        Origins::Image(reference) => below.as_ref().map(|(image, _)| Base::of(reference, image)),
+        Origins::Image(reference) => below.as_ref().map(|below| Base::of(reference, &below.image)),
         _ => None,
     };
     let records = Records { base, own_labels: own_labels(context, plan) };
     let mut built = BuiltImage::assemble(platform.clone(), config, kept, &records, &Stamp::of(context.options))?;
-    built.record_indexes(&RecordedIndexes::default(), &context.cache).await?;
+    let recorded = below.map(|below| below.recorded).unwrap_or_default();
+    built.record_indexes(&recorded, &context.cache).await?;
     Ok(built)
 }
 
-/// The image at the bottom of the target's stages, and its layers; `None` on scratch and on a directory.
-async fn base(context: &Context<'_>, plan: &Plan, pins: &Pins) -> Result<Option<(Image, Vec<StackLayer>)>, Error> {
+/// A base as it was pinned.
+struct Below {
+    image: Image,
+    layers: Vec<StackLayer>,
+    /// What it says about its layers, which is handed on: none of them is read to be recorded.
+    recorded: RecordedIndexes,
+}
+
+/// The image at the bottom of the target's stages; `None` on scratch and on a directory.
+async fn base(context: &Context<'_>, plan: &Plan, pins: &Pins) -> Result<Option<Below>, Error> {
     let Origins::Image(reference) = plan.base() else { return Ok(None) };
     // By the digest that was handed over: what the name means may have changed while the builder was at work.
     let pinned = pins.digests.get(reference).map_or_else(|| reference.clone(), |digest| reference.pinned(*digest));
     let source = context.images.open(&pinned).await?;
     let image = source.image(plan.platform().ok_or(Error::Interrupted)?).await?;
+    let recorded = RecordedIndexes::of(&source, &image).await?;
     let layers = layers_of(&image, &LayerBlob::Source(source), reference)?;
-    Ok(Some((image, layers)))
+    Ok(Some(Below { image, layers, recorded }))
 }
 
 /// The labels that the target's stages set.

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use vast_envhash::Inventory;
 
@@ -26,6 +27,7 @@ use crate::layer::{ContentRef, NodeKind, Resolved, Tree};
 use crate::platform::Platform;
 use crate::record::RecordedIndexes;
 use crate::reference::Reference;
+use crate::source::{Image, ImageSource};
 
 /// A stage as far as it has been built.
 #[derive(Clone)]
@@ -34,11 +36,19 @@ struct Stage {
     stack: Stack,
     config: Config,
     /// The image at the bottom; `None` on scratch.
-    base: Option<Base>,
+    base: Option<Below>,
     own: Own,
     scope: Scope,
     /// What the recorded environment hash stands for, and how many layers there were then.
     environment: Option<(Inventory, usize)>,
+}
+
+/// The image at the bottom of a stage.
+#[derive(Clone)]
+struct Below {
+    base: Base,
+    source: Arc<dyn ImageSource>,
+    image: Image,
 }
 
 /// Builds one platform; `processes` carries out what this engine cannot.
@@ -52,7 +62,12 @@ pub(super) async fn build(
         native.stage(*number, platform, base).await?;
     }
     let target = native.stages.remove(&plan.target).ok_or(Error::Interrupted)?;
-    let records = Records { base: target.base, own_labels: target.own.labels };
+    // What the base says about its layers is handed on, so that none of them is read to be recorded.
+    let recorded = match &target.base {
+        Some(below) => RecordedIndexes::of(&below.source, &below.image).await?,
+        None => RecordedIndexes::default(),
+    };
+    let records = Records { base: target.base.map(|below| below.base), own_labels: target.own.labels };
     let inventory = target.environment.and_then(|(inventory, layers)| {
         // What came later may have changed it.
         let later = target.stack.layers.iter().skip(layers);
@@ -61,7 +76,7 @@ pub(super) async fn build(
     let layers = target.stack.layers;
     let stamp = Stamp::of(context.options);
     let mut image = BuiltImage::assemble(target.platform, target.config, layers, &records, &stamp)?;
-    image.record_indexes(&RecordedIndexes::default(), &context.cache).await?;
+    image.record_indexes(&recorded, &context.cache).await?;
     image.record_environment(inventory.as_ref())?;
     Ok(image)
 }
@@ -166,12 +181,12 @@ impl Native<'_> {
             return Err(BuildProblem::Refused(text));
         }
         let base = Base::of(reference, &image);
-        let source = LayerBlob::Source(source);
+        let blob = LayerBlob::Source(Arc::clone(&source));
         Ok(Stage {
             platform: platform.clone(),
-            stack: Stack::new(layers_of(&image, &source, reference).map_err(Box::new)?),
+            stack: Stack::new(layers_of(&image, &blob, reference).map_err(Box::new)?),
             config,
-            base: Some(base),
+            base: Some(Below { base, source, image }),
             own: Own::default(),
             scope: Scope::default(),
             environment: None,

@@ -10,10 +10,12 @@ use crate::layer::{IndexCache, LayerIndex};
 use crate::record::{RecordedIndexes, environment, path_indexes};
 
 impl BuiltImage {
-    /// Records the path indexes of all layers. Those that are neither recorded nor in `cache` are read from their layers.
+    /// Records the path indexes of the layers, as far as they are made here, recorded already, or in `cache`.
     pub(crate) async fn record_indexes(&mut self, recorded: &RecordedIndexes, cache: &IndexCache) -> Result<(), Error> {
         let attachment = path_indexes(&self.manifest, self.layers(), recorded, cache).await?;
-        self.attach(attachment);
+        if let Some(attachment) = attachment {
+            self.attach(attachment);
+        }
         Ok(())
     }
 

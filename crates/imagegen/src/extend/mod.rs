@@ -171,7 +171,7 @@ impl Extending<'_> {
             before = Some(stack.tree(&self.cache).await?.clone());
             // Known is not recorded: another platform may have the same layers, this machine may have read them before.
             if self.options.index && !stack.layers.iter().all(|layer| recorded.has(layer)) {
-                attachment = Some(path_indexes(&image.raw, &stack.layers, &recorded, &self.cache).await?);
+                attachment = path_indexes(&image.raw, &stack.layers, &recorded, &self.cache).await?;
             }
             self.overlay_on(&mut stack).await?
         } else {

@@ -138,7 +138,9 @@ impl IndexCache {
         let file = File::open(self.file(digest)?).ok()?;
         // The file is named by the layer's own digest, so which diff id it states does not matter.
         let (index, _) = LayerIndex::decode(file).ok()?;
-        Some(Arc::new(index))
+        let index = Arc::new(index);
+        self.note(digest, Arc::clone(&index));
+        Some(index)
     }
 
     /// Keeps `index` for the layer `digest`.
@@ -189,6 +191,17 @@ mod tests {
         assert_eq!(cache.load(&digest), None);
         cache.store(&digest, &index()).unwrap();
         assert_eq!(cache.load(&digest).as_deref(), Some(&index()));
+    }
+
+    #[test]
+    fn an_index_that_was_read_once_is_not_read_again() {
+        let directory = tempfile::tempdir().unwrap();
+        let digest = Digest::of(b"layer");
+        IndexCache::new(Some(directory.path())).store(&digest, &index()).unwrap();
+        let cache = IndexCache::new(Some(directory.path()));
+        let first = cache.load(&digest).unwrap();
+        directory.close().unwrap();
+        assert!(cache.load(&digest).is_some_and(|again| Arc::ptr_eq(&first, &again)));
     }
 
     #[test]

@@ -180,9 +180,8 @@ impl Fields<'_> {
             }
             let result = match (&before, &after) {
                 (Some(before), Some(after)) if before != after && *after != own => {
-                    // Made of the base's value, which is in it once.
-                    if !before.is_empty() && own.matches(before.as_str()).count() == 1 {
-                        own.replacen(before.as_str(), after, 1)
+                    if let Some(made) = made_anew(&own, before, after) {
+                        made
                     } else {
                         self.environment_conflict(&name, &before, &after, &own);
                         own
@@ -221,6 +220,17 @@ impl Fields<'_> {
         let field = format!("Env {name}");
         self.conflicts.push(FieldConflict { field, old: json!(old), new: json!(new), image: json!(own) });
     }
+}
+
+/// The value `own`, which was made of `before`, made of `after`; `None` where that cannot be told. A part counts only as a
+/// whole: `12.4.1` was not made of `12.4`.
+fn made_anew(own: &str, before: &str, after: &str) -> Option<String> {
+    let is_edge = |next: Option<char>| next.is_none_or(|next| matches!(next, ':' | ';' | ',' | ' '));
+    let is_whole =
+        |start: usize| is_edge(own[..start].chars().next_back()) && is_edge(own[start + before.len()..].chars().next());
+    let mut parts = own.match_indices(before).map(|(start, _)| start).filter(|&start| is_whole(start));
+    let start = parts.next().filter(|_| !before.is_empty() && parts.next().is_none())?;
+    Some(format!("{}{after}{}", &own[..start], &own[start + before.len()..]))
 }
 
 fn is_empty(value: &Value) -> bool {
@@ -282,6 +292,27 @@ mod tests {
         );
         assert_eq!(config["Env"], json!(["NEW=1", "PATH=/own:/fix:/bin", "A=9", "B=2", "C=3"]));
         assert_eq!(conflicts, [""; 0]);
+    }
+
+    #[test]
+    fn only_a_whole_part_was_made_of_the_bases_value() {
+        for (before, own, after, expected) in [
+            ("/bin", "/own:/bin", "/fix:/bin", Some("/own:/fix:/bin")),
+            ("/bin", "/bin:/usr/bin", "/fix", Some("/fix:/usr/bin")),
+            ("-a -b", "-x -a -b -y", "-c", Some("-x -c -y")),
+            ("é", "é;a", "è", Some("è;a")),
+            ("12.4", "12.4.1", "12.8", None),
+            ("1", "10", "2", None),
+            ("1", "1,1", "2", None),
+            ("/bin", "/usr/bin", "/fix", None),
+            ("", "a:", "b", None),
+        ] {
+            assert_eq!(made_anew(own, before, after).as_deref(), expected, "{own}");
+            let env = |value: &str| json!({"Env": [format!("A={value}")]});
+            let (config, conflicts) = merged([env(before), env(own), env(after)], &[]);
+            let expected = (env(expected.unwrap_or(own)), usize::from(expected.is_none()));
+            assert_eq!((config, conflicts.len()), expected, "{own}");
+        }
     }
 
     #[test]

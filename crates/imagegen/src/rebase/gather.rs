@@ -67,8 +67,12 @@ impl Gatherer {
         }
         if missing {
             let attachment = path_indexes(&image.raw, &layers, &recorded, &self.cache).await?;
-            let read = Read { reference: reference.clone(), attachment, source: Arc::clone(source) };
-            self.read.lock().await.push(read);
+            let read = attachment.map(|attachment| Read {
+                reference: reference.clone(),
+                attachment,
+                source: Arc::clone(source),
+            });
+            self.read.lock().await.extend(read);
         }
         let side = Side { config: config_of(&image, &reference)?, diff_ids: diff_ids(&layers), indexes, tree };
         Ok(Gathered { source: Arc::clone(source), image, layers, recorded, side })

@@ -17,7 +17,7 @@ const MAX_INVENTORY_BYTES: u64 = 16 << 20;
 pub(crate) async fn recorded_environment(source: &dyn ImageSource, image: &Image) -> Result<Option<Inventory>, Error> {
     let reference = source.reference();
     for entry in source.referrers(&image.raw.digest(), Some(ENVIRONMENT)).await? {
-        let artifact = source.manifest(&entry).await?;
+        let Some(artifact) = artifact::fetch(source, &entry).await? else { continue };
         let Ok(manifest) = artifact::parse(&artifact, ENVIRONMENT, &reference) else { continue };
         let [blob] = manifest.layers().as_slice() else { continue };
         let bytes = read_small(source, blob, MAX_INVENTORY_BYTES, "environment inventory").await?;

@@ -33,7 +33,7 @@ impl RecordedIndexes {
         let mut found = Self::default();
         let reference = source.reference();
         for entry in source.referrers(&image.raw.digest(), Some(PATH_INDEXES)).await? {
-            let artifact = source.manifest(&entry).await?;
+            let Some(artifact) = artifact::fetch(&**source, &entry).await? else { continue };
             let Ok(manifest) = artifact::parse(&artifact, PATH_INDEXES, &reference) else {
                 tracing::warn!(%reference, digest = %entry.digest(), "a record of path indexes cannot be read");
                 continue;
@@ -113,37 +113,40 @@ async fn read(source: &dyn ImageSource, descriptor: &Descriptor, diff_id: Digest
 }
 
 /// The record of the path indexes of `layers`, which make the image of the manifest `subject`. Indexes that are recorded
-/// already are taken over; of other layers they are read from `cache`, or from the layers themselves.
+/// already are taken over; of other layers they are what `cache` knows. No layer is read for it, and `None` is where none is
+/// known.
 pub(crate) async fn path_indexes(
     subject: &RawManifest,
     layers: &[StackLayer],
     recorded: &RecordedIndexes,
     cache: &IndexCache,
-) -> Result<Attachment, Error> {
+) -> Result<Option<Attachment>, Error> {
     let mut blobs = Vec::new();
     for layer in layers {
-        blobs.push(stored(layer, recorded, cache).await?);
+        blobs.extend(stored(layer, recorded, cache).await?);
+    }
+    if blobs.is_empty() {
+        return Ok(None);
     }
     let descriptors: Vec<Descriptor> = blobs.iter().map(|blob| blob.descriptor.clone()).collect();
     let manifest = artifact::manifest(PATH_INDEXES, subject, &descriptors, &BTreeMap::new())?;
-    Ok(Attachment { manifest, blobs })
+    Ok(Some(Attachment { manifest, blobs }))
 }
 
-async fn stored(layer: &StackLayer, recorded: &RecordedIndexes, cache: &IndexCache) -> Result<Stored, Error> {
-    if let Some(stored) = recorded.by_diff_id.get(&layer.diff_id) {
-        return Ok(stored.clone());
-    }
+async fn stored(layer: &StackLayer, recorded: &RecordedIndexes, cache: &IndexCache) -> Result<Option<Stored>, Error> {
     let bytes = if let LayerBlob::File(file) = &layer.blob {
         file.index.clone()
+    } else if let Some(stored) = recorded.by_diff_id.get(&layer.diff_id) {
+        return Ok(Some(stored.clone()));
     } else {
-        let index = layer.index(cache).await?;
-        let diff_id = layer.diff_id;
-        let encoded = blocking(move || Ok(index.encode(&diff_id))).await?;
+        let (digest, diff_id, cache) = (layer.digest()?, layer.diff_id, cache.clone());
+        let encoded = blocking(move || Ok(cache.load(&digest).map(|index| index.encode(&diff_id)))).await?;
+        let Some(encoded) = encoded else { return Ok(None) };
         encoded.map_err(|error| malformed("path index", layer.descriptor.digest().as_ref(), &error.to_string()))?
     };
     let mut descriptor = describe(PATH_INDEX, &bytes);
     descriptor.set_annotations(Some(HashMap::from([(DIFF_ID.to_owned(), layer.diff_id.to_string())])));
-    Ok(Stored { descriptor, place: Place::Memory(bytes.into()) })
+    Ok(Some(Stored { descriptor, place: Place::Memory(bytes.into()) }))
 }
 
 impl StackLayer {

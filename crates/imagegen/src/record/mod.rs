@@ -3,11 +3,11 @@
 //!
 //! | artifact type | blobs |
 //! |---|---|
-//! | [`PATH_INDEXES`] | one [path index](crate::layer::PATH_INDEX) for each layer, in the order of the layers, each with the annotation [`DIFF_ID`] |
+//! | [`PATH_INDEXES`] | one [path index](crate::layer::PATH_INDEX) for each layer of which one is known, in the order of the layers, each with the annotation [`DIFF_ID`] |
 //! | [`ENVIRONMENT`] | the [inventory](vast_envhash::Inventory) behind the environment hash, as JSON |
 //!
-//! A record is a statement of whoever may write to the repository, as the image itself is. What cannot be understood, or is
-//! about another layer than it says, counts as no record.
+//! A record is a statement of whoever may write to the repository, as the image itself is. What cannot be understood, is
+//! about another layer than it says, or is listed and gone, counts as no record.
 
 mod environment;
 mod indexes;

@@ -24,6 +24,9 @@ use crate::source::BlobReader;
 /// parallel stay under 50 MB. GHCR takes 4 MiB, nginx by default 1 MiB (`client_max_body_size`).
 const CHUNK_BYTES: [u64; 3] = [8 << 20, 4 << 20, 1 << 20];
 
+/// The largest chunk that is gathered because the registry takes no smaller ones, in bytes. S3 wants 5 MiB.
+const MAX_CHUNK_BYTES: u64 = 64 << 20;
+
 /// The time that a registry may take to store what has arrived completely, in stalls.
 const COMMIT_STALLS: u32 = 10;
 
@@ -207,8 +210,15 @@ impl Upload<'_> {
         attempts: &mut Attempts<'_>,
         sent: BytesSent<'_>,
     ) -> Result<Sent, Failure> {
+        let smallest = session.smallest_chunk;
+        // The last chunk may be smaller, and so may the only one.
+        if smallest.min(self.descriptor.size()) > MAX_CHUNK_BYTES {
+            let what =
+                format!("a smallest chunk of {smallest} bytes, and more than {MAX_CHUNK_BYTES} are not gathered");
+            return Err(RegistryError::Protocol { host: self.access.host.clone(), what }.into());
+        }
         let mut pump = Pump::start(self.open(content).await?, content.blame(self.reference));
-        let chunk_bytes = session.smallest_chunk.max(chunk_bytes);
+        let chunk_bytes = smallest.max(chunk_bytes);
         let mut from = 0;
         loop {
             let chunk = pump.collect(chunk_bytes).await?;
@@ -224,7 +234,8 @@ impl Upload<'_> {
                     .body(chunk.clone())
             };
             let response = self.send_renewing(request, attempts).await?;
-            let smaller = CHUNK_BYTES.into_iter().find(|&smaller| smaller < chunk_bytes && smaller < length);
+            let sizes = CHUNK_BYTES.map(|size| size.max(smallest));
+            let smaller = sizes.into_iter().find(|&smaller| smaller < chunk_bytes && smaller < length);
             match (response.status(), smaller) {
                 (status, _) if status.is_success() => {}
                 (StatusCode::PAYLOAD_TOO_LARGE | StatusCode::RANGE_NOT_SATISFIABLE, Some(smaller)) => {

@@ -6,17 +6,26 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
+use oci_spec::image::Descriptor;
 use serde_json::{Value, json};
+use vast_imagegen::artifact::{EMPTY, EMPTY_CONFIG};
 use vast_imagegen::build::runner::{Invocation, Runner};
 use vast_imagegen::build::{Engine, NamedContext};
 use vast_imagegen::digest::Digest;
+use vast_imagegen::layer::{LayerIndex, PATH_INDEX};
+use vast_imagegen::manifest::describe;
 use vast_imagegen::platform::Platform;
+use vast_imagegen::publish::{Blob, Publication, publish};
+use vast_imagegen::record::{DIFF_ID, PATH_INDEXES};
+use vast_imagegen::reference::Reference;
+use vast_imagegen::sink::Content;
+use vast_imagegen::transport::{open_sink, open_source};
 use vast_testkit::image::ImageBuilder;
 use vast_testkit::registry::Registry;
 
 use super::corpus::case::archive;
 use super::corpus::unpacked::write_image;
-use super::support::Workplace;
+use super::support::{Built, Workplace, run, transports};
 
 const BELOW: &str = "dir etc 755 0:0\nfile etc/base 644 0:0 base\n";
 const MADE: &str = "file made 755 0:0 made by a process\n";
@@ -226,6 +235,52 @@ fn the_result_is_published_without_traces_of_when_and_where() {
     assert_eq!(built.image().manifest.layers()[0], base.manifest.layers()[0], "the base's layer is taken as it is");
     let (_, again) = at("2031-02-03T04:05:06Z");
     assert_eq!(again.digest, built.digest, "the builder's clock does not show");
+}
+
+/// The diff ids of the layers whose path indexes are recorded with a published build.
+fn indexed(built: &Built) -> Vec<String> {
+    let image = built.image();
+    run(async {
+        let source = open_source(&built.reference, &transports()).await.unwrap();
+        let recorded = source.referrers(&image.raw.digest(), Some(PATH_INDEXES)).await.unwrap();
+        let manifest = source.manifest(&recorded[0]).await.unwrap();
+        let manifest = vast_imagegen::artifact::parse(&manifest, PATH_INDEXES, "a build").unwrap();
+        let diff_id = |layer: &Descriptor| layer.annotations().as_ref().unwrap()[DIFF_ID].clone();
+        manifest.layers().iter().map(diff_id).collect()
+    })
+}
+
+#[test]
+fn path_indexes_of_the_base_are_handed_on_and_not_made_by_reading_it() {
+    for recorded in [false, true] {
+        let (mut workplace, docker) = prepared(&[BELOW, MADE], "2030-01-01T00:00:00Z");
+        let layer = archive("a layer", BELOW);
+        let diff_id = Digest::of(&layer);
+        if recorded {
+            let base: Reference = format!("oci:{}:v1", workplace.path("base").display()).parse().unwrap();
+            let index = LayerIndex::read_tar(&layer[..]).unwrap().encode(&diff_id).unwrap();
+            let mut descriptor = describe(PATH_INDEX, &index);
+            descriptor.set_annotations(Some([(DIFF_ID.to_owned(), diff_id.to_string())].into()));
+            let image = super::support::image(&base);
+            let record = vast_imagegen::artifact::manifest(PATH_INDEXES, &image.raw, &[descriptor.clone()], &[].into());
+            run(async {
+                let publication = Publication {
+                    blobs: vec![
+                        Blob { descriptor, content: Content::Bytes(&index) },
+                        Blob { descriptor: describe(EMPTY_CONFIG, EMPTY), content: Content::Bytes(EMPTY) },
+                    ],
+                    manifests: vec![image.raw.clone()],
+                    referrers: vec![record.unwrap()],
+                };
+                publish(&publication, &*open_sink(&base, &transports()).await.unwrap(), 1, &()).await.unwrap();
+            });
+        }
+        workplace.runner = docker;
+        let built = workplace.build_as("result", |options| with_base(&workplace, options)).unwrap();
+        let all: Vec<String> = built.image().config.rootfs().diff_ids().iter().map(ToString::to_string).collect();
+        assert_eq!((all.len(), &all[0]), (2, &diff_id.to_string()));
+        assert_eq!(indexed(&built), all[usize::from(!recorded)..]);
+    }
 }
 
 #[test]

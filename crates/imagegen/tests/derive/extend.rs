@@ -184,3 +184,12 @@ fn an_overlay_that_changes_the_environment_renews_its_hash() {
     std::io::Read::read_to_string(&mut flate2::read::GzDecoder::new(&top[..]), &mut text).unwrap();
     assert!(text.contains(&format!("{}\n", after.hash)));
 }
+
+#[test]
+fn records_that_are_listed_and_gone_are_as_good_as_none() {
+    let bench = Bench::with(Behaviour { referrers: None, ..Behaviour::default() });
+    bench.build("base:v1", BASE, ROOT);
+    bench.clean_up("base:v1");
+    let extended = bench.extend("base:v1", &[("etc/app/conf", "c")], false, "app:v1").unwrap();
+    assert!(extended.platforms.iter().all(|report| !report.tree_known && report.env_hash.is_none()));
+}

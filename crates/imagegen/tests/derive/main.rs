@@ -3,4 +3,5 @@
 
 mod extend;
 mod rebase;
+mod records;
 mod support;

@@ -2,6 +2,7 @@
 
 use serde_json::json;
 use vast_imagegen::rebase::Kind;
+use vast_testkit::registry::Behaviour;
 
 use crate::support::{Bench, Files, PLATFORMS, told};
 
@@ -344,4 +345,15 @@ fn missing_records_are_read_from_the_layers_once_and_kept() {
     bench.rebase("plain:v1", "base:v2", &[], "one:v3").unwrap();
     assert_eq!(bench.layers_fetched_since(mark), [""; 0]);
     assert_eq!(bench.listing("one:v3", PLATFORMS[0]), bench.listing("one:v2", PLATFORMS[0]));
+}
+
+#[test]
+fn records_that_are_listed_and_gone_are_made_again() {
+    let bench = Bench::with(Behaviour { referrers: None, ..Behaviour::default() });
+    bench.build("base:v1", BASE, ROOT);
+    bench.build("base:v2", BASE, &changed(&[("ROOT/opt/tools/boot.sh", Some("fixed"))]));
+    derivative(&bench, "app:v1", "COPY a /a\n", &[("a", "a")]);
+    bench.clean_up("app:v1");
+    let outcomes = bench.rebase("app:v1", "base:v2", &[], "app:v2").unwrap();
+    assert!(outcomes.iter().all(|outcome| outcome.possible), "{outcomes:?}");
 }

@@ -246,6 +246,16 @@ impl Bench {
         self.registry.push_manifest(repository, Some(tag), &top.media_type, &top.bytes);
     }
 
+    /// Deletes what is recorded about an image, as a clean-up of what no tag names does. Lists go on naming it.
+    pub(crate) fn clean_up(&self, name: &str) {
+        for platform in PLATFORMS {
+            let digest = self.image(name, platform).raw.digest();
+            for entry in run(async { self.source(name).await.referrers(&digest, None).await.unwrap() }) {
+                self.registry.delete_manifest(name.split(':').next().unwrap(), entry.digest().as_ref());
+            }
+        }
+    }
+
     /// Whether any of an image's layers was fetched since `mark` requests had been made.
     pub(crate) fn layers_fetched_since(&self, mark: usize) -> Vec<String> {
         let layers: BTreeSet<String> = self.all_layers();

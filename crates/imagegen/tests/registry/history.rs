@@ -3,12 +3,16 @@
 use std::sync::Arc;
 
 use vast_imagegen::Error;
+use vast_imagegen::digest::Digest;
+use vast_imagegen::history;
+use vast_imagegen::manifest::OCI_INDEX;
 use vast_imagegen::registry::RegistryImage;
 use vast_imagegen::rollback::{Options, RolledBack, rollback};
 use vast_imagegen::transport::TransportOptions;
 use vast_testkit::image::{ImageBuilder, TestImage, digest};
 use vast_testkit::registry::{Behaviour, Fault, Kind, Registry};
 
+use crate::referrers::{NOTE, attach};
 use crate::support::{copy, options, told};
 
 fn image(text: &str) -> TestImage {
@@ -160,6 +164,46 @@ async fn what_is_no_longer_whole_is_not_gone_back_to() {
     let error = tag.back().await.unwrap_err();
     assert!(told(&error).contains(&a) && told(&error).contains("no longer in the registry"), "{}", told(&error));
     assert_eq!(tag.now(), Some(b));
+}
+
+#[tokio::test]
+async fn an_artifact_about_it_that_is_gone_is_no_obstacle() {
+    let [_, registry] = registries();
+    let tag = Tag::new(&registry);
+    let a = tag.publish("a").await;
+    let attached = attach(&registry.reference("app:v1"), NOTE, &["gone"], &tag.options).await.unwrap();
+    tag.publish("b").await;
+    registry.delete_manifest("app", &attached[0].to_string());
+    tag.back().await.unwrap();
+    assert_eq!(registry.tag("app", "v1"), Some(a));
+}
+
+#[tokio::test]
+async fn a_record_that_nobody_understands_keeps_nobody_from_publishing() {
+    let [_, registry] = registries();
+    let tag = Tag::new(&registry);
+    tag.publish("a").await;
+    let b: Digest = tag.publish("b").await.parse().unwrap();
+    let list = format!("sha256-{}", b.hex());
+    let mut entries: serde_json::Value = serde_json::from_slice(&registry.manifest("app", &list).unwrap()).unwrap();
+    let known = entries["manifests"][0].clone();
+    // An image that says it is a record, one that is gone, and one whose digest is of a kind that is not known here.
+    let image = image("a");
+    for (digest, size) in
+        [(image.digest(), image.manifest.len()), (digest(b"gone"), 4), (format!("sha512:{}", "0".repeat(128)), 4)]
+    {
+        let entry = serde_json::json!({
+            "mediaType": image.media_type, "artifactType": history::ARTIFACT_TYPE, "digest": digest, "size": size,
+        });
+        entries["manifests"].as_array_mut().unwrap().insert(0, entry);
+    }
+    registry.push_manifest("app", Some(&list), OCI_INDEX, entries.to_string().as_bytes());
+    let name = RegistryImage::new(Arc::clone(&tag.options.registry), registry.reference("app:v1").parse().unwrap());
+    let found = history::records(&name, &b).await.unwrap();
+    let found: Vec<String> = found.iter().map(|record| record.digest.to_string()).collect();
+    assert_eq!(found, [known["digest"].as_str().unwrap()]);
+    let c = tag.publish("c").await;
+    assert_eq!(registry.tag("app", "v1"), Some(c));
 }
 
 #[tokio::test]

@@ -163,6 +163,19 @@ async fn a_list_that_names_what_was_deleted_can_still_be_added_to() {
 }
 
 #[tokio::test]
+async fn a_list_that_names_what_was_deleted_holds_up_no_copy() {
+    let [_, registry] = registries();
+    registry.push("app", "v1", &ImageBuilder::new().build());
+    let (options, _) = options();
+    let reference = registry.reference("app:v1");
+    let attached = attach(&reference, NOTE, &["gone", "kept"], &options).await.unwrap();
+    registry.delete_manifest("app", &attached[0].to_string());
+    let copied = registry.reference("copied:v1");
+    copy(&reference, &copied, &options).await.unwrap();
+    assert_eq!(notes(&copied, None, &options).await, ["kept"]);
+}
+
+#[tokio::test]
 async fn a_copy_carries_what_refers_to_an_image_from_any_place_to_any_other() {
     let dir = tempfile::tempdir().unwrap();
     let [new, old] = registries();

@@ -1,5 +1,8 @@
 //! Uploads that break, at every kind of place, and registries of every dialect.
 
+use vast_imagegen::manifest::describe;
+use vast_imagegen::sink::Content;
+use vast_imagegen::transport::open_sink;
 use vast_testkit::image::{ImageBuilder, Layer, TestImage, digest};
 use vast_testkit::registry::{Access, Behaviour, Fault, Kind, Registry};
 
@@ -191,6 +194,47 @@ async fn a_limit_that_nothing_fits_is_one_clear_error() {
     assert!(told(&error).contains("413 Payload Too Large: the chunk is too large (PATCH /v2/app/"), "{}", told(&error));
     assert!(error.hint().unwrap().contains("limit"));
     assert_eq!((to.tags("app"), to.open_uploads()), (Vec::new(), 0));
+}
+
+#[tokio::test]
+async fn between_the_smallest_chunk_and_the_limit_is_tried_once_and_no_more() {
+    let (made, from) = (made(), Registry::start());
+    from.push("app", "v1", &made);
+    // 8 MiB are refused, and 5 MiB are what there is between.
+    for (limit, fits) in [(6 << 20, true), (1 << 20, false)] {
+        let behaviour = Behaviour { whole_uploads: false, chunk_limit: Some(limit), ..Behaviour::default() };
+        let to = Registry::start_with(Behaviour { smallest_chunk: Some(5 << 20), ..behaviour });
+        let (options, _) = options();
+        let (source, target) = (from.reference("app:v1"), to.reference("app:v1"));
+        match crate::support::copy_in_parallel(&source, &target, 1, &options).await {
+            Ok(_) => assert!(fits),
+            Err(error) => assert!(!fits && told(&error).contains("413 Payload Too Large"), "{}", told(&error)),
+        }
+        // The configuration, what was refused, and of what fits two.
+        assert_eq!(to.count("PATCH", ""), if fits { 4 } else { 3 });
+        assert_eq!((to.tag("app", "v1").is_some(), to.open_uploads()), (fits, 0));
+    }
+}
+
+#[tokio::test]
+async fn a_smallest_chunk_beyond_all_measure_is_not_gathered() {
+    let to =
+        Registry::start_with(Behaviour { whole_uploads: false, smallest_chunk: Some(1 << 40), ..Behaviour::default() });
+    let (options, _) = options();
+    let sink = open_sink(&to.reference("app:v1").parse().unwrap(), &options).await.unwrap();
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let length = (64 << 20) + 1;
+    file.as_file().set_len(length).unwrap();
+    let mut descriptor = describe("application/octet-stream", b"zeros");
+    descriptor.set_size(length);
+    let error = sink.put_blob(&descriptor, Content::File(file.path()), &|_| ()).await.unwrap_err();
+    assert!(told(&error).contains("sent a smallest chunk of 1099511627776 bytes"), "{}", told(&error));
+    assert_eq!(to.count("PATCH", ""), 0);
+    // What is one chunk anyway may have any size.
+    let small = describe("application/octet-stream", b"small");
+    sink.put_blob(&small, Content::Bytes(b"small"), &|_| ()).await.unwrap();
+    sink.settle().await;
+    assert_eq!(to.open_uploads(), 0);
 }
 
 #[tokio::test]

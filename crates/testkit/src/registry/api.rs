@@ -220,6 +220,9 @@ fn session(shared: &Shared, repository: &str, number: usize) -> Response<Answer>
     };
     let mut response = empty(202);
     response.headers_mut().insert(LOCATION, location.parse().unwrap());
+    if let Some(smallest) = shared.behaviour.smallest_chunk {
+        response.headers_mut().insert("oci-chunk-min-length", smallest.into());
+    }
     response
 }
 

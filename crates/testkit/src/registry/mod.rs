@@ -47,6 +47,8 @@ pub struct Behaviour {
     pub upstream: Option<String>,
     /// A chunk of more bytes is answered with 413.
     pub chunk_limit: Option<usize>,
+    /// Uploads are announced to take no chunk of fewer bytes, the last one excepted.
+    pub smallest_chunk: Option<u64>,
     /// The token service says no more than the token.
     pub terse_tokens: bool,
     /// What uploads are called in their addresses.
@@ -94,6 +96,7 @@ impl Default for Behaviour {
             referrers: Some(100),
             upstream: None,
             chunk_limit: None,
+            smallest_chunk: None,
             terse_tokens: false,
             upload_folder: "uploads",
         }

@@ -1,0 +1,60 @@
+//! What a build records about its layers, and what it reads for that.
+
+use vast_imagegen::environment::inventory;
+
+use crate::support::{Bench, Files, PLATFORMS, run};
+
+const ROOT: Files<'_> = &[("ROOT/etc/os-release", "VERSION_ID=\"12\"\n"), ("more/opt/tool", "tool")];
+const BASE: &str = "FROM scratch\nCOPY ROOT /\nCOPY more /\n";
+
+/// Whether an overlay can go on the image without reading layers and with all paths known.
+fn is_known(bench: &Bench, image: &str) -> bool {
+    let extended = bench.extend(image, &[("etc/app", "x")], false, "three:v1").unwrap();
+    extended.platforms.iter().all(|report| report.tree_known)
+}
+
+#[test]
+fn a_build_hands_on_what_is_recorded_about_its_base_and_reads_no_layer_for_it() {
+    let bench = Bench::new();
+    bench.build("base:v1", BASE, ROOT);
+    let mark = bench.mark();
+    bench.build("app:v1", "FROM REGISTRY/base:v1\nENV A=1\n", &[]);
+    assert_eq!(bench.layers_fetched_since(mark), [""; 0]);
+    assert!(is_known(&bench, "app:v1"));
+}
+
+#[test]
+fn layers_that_nobody_has_read_are_not_read_to_be_recorded() {
+    let bench = Bench::new();
+    bench.build("base:v1", BASE, ROOT);
+    bench.without_records("base:v1", "plain:v1");
+    let mark = bench.mark();
+    bench.build("app:v1", "FROM REGISTRY/plain:v1\nENV A=1\n", &[]);
+    assert_eq!(bench.layers_fetched_since(mark), [""; 0]);
+    assert!(!is_known(&bench, "app:v1"));
+    // What was read anyway is recorded.
+    bench.build("app:v2", "FROM REGISTRY/plain:v1\nCOPY a /a\n", &[("a", "a")]);
+    assert!(is_known(&bench, "app:v2"));
+}
+
+#[test]
+fn a_layer_that_cannot_be_read_is_no_obstacle_where_nothing_of_it_is_needed() {
+    let bench = Bench::new();
+    bench.build("base:v1", BASE, ROOT);
+    bench.without_records("base:v1", "plain:v1");
+    let layers = bench.layers("plain:v1", PLATFORMS[0]);
+    bench.registry.corrupt_blob(&layers[0], b"no layer at all");
+    bench.build("app:v1", "FROM REGISTRY/plain:v1\nENV A=1\n", &[]);
+    assert_eq!(bench.layers("app:v1", PLATFORMS[0]), layers);
+}
+
+#[test]
+fn an_environment_is_taken_from_those_layers_that_hold_something_of_it() {
+    let bench = Bench::new();
+    bench.build("base:v1", BASE, ROOT);
+    let layers = bench.layers("base:v1", PLATFORMS[0]);
+    let mark = bench.mark();
+    let platform = PLATFORMS[0].parse().unwrap();
+    run(async { inventory(&bench.source("base:v1").await, &platform).await.unwrap() });
+    assert_eq!(bench.layers_fetched_since(mark), layers[..1]);
+}
