@@ -6,7 +6,8 @@
 //! * a directory over a link to a directory goes where the link points, as `tar` and `rsync` can do (`BuildKit` refuses);
 //! * links that would climb above the image's root are refused.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::{OsStr, OsString};
 use std::path::{Component, Path, PathBuf};
 
 use super::glob::Glob;
@@ -41,7 +42,8 @@ pub(super) struct LayerPlan<'a> {
     tree: &'a mut Tree,
     layer: usize,
     epoch: i64,
-    entries: BTreeMap<PathBuf, Planned>,
+    /// By path, in the order of its bytes, as the tree's nodes are.
+    entries: BTreeMap<OsString, Planned>,
     warnings: Vec<String>,
 }
 
@@ -168,20 +170,22 @@ impl<'a> LayerPlan<'a> {
 
     /// The entries of the layer in order, parents included, and the warnings about them.
     pub(super) fn finish(mut self) -> (Vec<(PathBuf, Planned)>, Vec<String>) {
-        let parents: Vec<PathBuf> = self
-            .entries
-            .keys()
-            .flat_map(|path| path.ancestors().skip(1))
-            .filter(|parent| !parent.as_os_str().is_empty())
-            .map(Path::to_owned)
-            .collect();
-        for parent in parents {
-            if let Some(node) = self.tree.get(&parent).filter(|_| !self.entries.contains_key(&parent)) {
+        let mut parents: BTreeSet<&OsStr> = BTreeSet::new();
+        for path in self.entries.keys() {
+            let above = Path::new(path).ancestors().skip(1).filter(|parent| !parent.as_os_str().is_empty());
+            // Those above a parent that was seen were seen with it.
+            above.map(Path::as_os_str).take_while(|parent| parents.insert(parent)).for_each(drop);
+        }
+        let lacking: Vec<OsString> =
+            parents.into_iter().filter(|parent| !self.entries.contains_key(*parent)).map(OsStr::to_owned).collect();
+        for parent in lacking {
+            if let Some(node) = self.tree.get(Path::new(&parent)) {
                 let metadata = node.metadata.clone();
                 self.entries.insert(parent, Planned { kind: ItemKind::Directory, metadata });
             }
         }
-        let mut entries: Vec<(PathBuf, Planned)> = self.entries.into_iter().collect();
+        let mut entries: Vec<(PathBuf, Planned)> =
+            self.entries.into_iter().map(|(path, planned)| (path.into(), planned)).collect();
         // Files that were one file in their image stay one: the first name has the content, the others link to it.
         let mut first_names: BTreeMap<Content, (usize, PathBuf, Metadata)> = BTreeMap::new();
         for (number, (path, planned)) in entries.iter_mut().enumerate() {
@@ -337,16 +341,19 @@ impl<'a> LayerPlan<'a> {
             ItemKind::Directory | ItemKind::Hardlink { .. } | ItemKind::Other(_) => NodeKind::Directory,
         };
         self.tree.insert(path.clone(), Node { kind, metadata: metadata.clone() });
-        self.entries.insert(path, Planned { kind: item.kind.clone(), metadata });
+        self.entries.insert(path.into(), Planned { kind: item.kind.clone(), metadata });
     }
 
     /// A directory that gets a new name in it has changed: caches of directories (fonts, modules) compare its time.
     fn touch_parent(&mut self, path: &Path) {
         let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) else { return };
         let Some(node) = self.tree.get(parent) else { return };
+        if node.metadata.mtime == self.epoch && self.entries.contains_key(parent.as_os_str()) {
+            return;
+        }
         let metadata = Metadata { mtime: self.epoch, ..node.metadata.clone() };
         self.tree.insert(parent.to_owned(), Node { kind: NodeKind::Directory, metadata: metadata.clone() });
-        self.entries.insert(parent.to_owned(), Planned { kind: ItemKind::Directory, metadata });
+        self.entries.insert(parent.into(), Planned { kind: ItemKind::Directory, metadata });
     }
 
     /// Makes `path` and its parents directories where they are missing, owned as `--chown` says.

@@ -329,20 +329,15 @@ impl Client {
         if let Some(client) = cell.get() {
             return Ok(client);
         }
-        let builder = || {
-            let builder = reqwest::Client::builder()
-                .user_agent(concat!("vast-imagegen/", env!("CARGO_PKG_VERSION")))
-                .connect_timeout(Duration::from_secs(20))
-                .pool_max_idle_per_host(self.settings.connections)
-                .redirect(redirects());
-            if local { builder.no_proxy() } else { builder }
-        };
-        let built = match builder().build() {
-            // A machine without root certificates can still speak plain HTTP to itself.
-            Err(_) if local => builder().tls_certs_only([]).build(),
-            built => built,
-        };
-        let client = built.map_err(|error| RegistryError::Client(Cause::of(&error)))?;
+        let tls = super::tls::configuration().map_err(|error| RegistryError::Client(Cause::of(&error)))?;
+        let builder = reqwest::Client::builder()
+            .user_agent(concat!("vast-imagegen/", env!("CARGO_PKG_VERSION")))
+            .connect_timeout(Duration::from_secs(20))
+            .pool_max_idle_per_host(self.settings.connections)
+            .redirect(redirects())
+            .tls_backend_preconfigured(tls);
+        let builder = if local { builder.no_proxy() } else { builder };
+        let client = builder.build().map_err(|error| RegistryError::Client(Cause::of(&error)))?;
         Ok(cell.get_or_init(|| client))
     }
 }

@@ -26,6 +26,7 @@ mod pump;
 mod referrers;
 mod retry;
 mod sessions;
+mod tls;
 mod upload;
 
 pub use client::{Client, Settings};

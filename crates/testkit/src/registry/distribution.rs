@@ -25,6 +25,16 @@ impl Distribution {
     /// Starts one with more lines of configuration.
     #[must_use]
     pub fn start_with(extra: &str) -> Self {
+        Self::launch(extra, "")
+    }
+
+    /// Starts one that speaks HTTPS, with a certificate and its key in files.
+    #[must_use]
+    pub fn start_https(certificate: &Path, key: &Path) -> Self {
+        Self::launch("", &format!(", tls: {{certificate: {}, key: {}}}", certificate.display(), key.display()))
+    }
+
+    fn launch(extra: &str, of_http: &str) -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         assert!(Path::new(PROGRAM).exists(), "{PROGRAM} is missing; `cargo xtask test` installs it");
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
@@ -33,7 +43,7 @@ impl Distribution {
         let config = dir.join("config.yml");
         let root = dir.join("data");
         let text = format!(
-            "version: 0.1\nlog: {{level: info, formatter: json}}\nstorage: {{filesystem: {{rootdirectory: {}}}, delete: {{enabled: true}}}}\nhttp: {{addr: '127.0.0.1:0'}}\n{extra}",
+            "version: 0.1\nlog: {{level: info, formatter: json}}\nstorage: {{filesystem: {{rootdirectory: {}}}, delete: {{enabled: true}}}}\nhttp: {{addr: '127.0.0.1:0'{of_http}}}\n{extra}",
             root.display()
         );
         std::fs::write(&config, text).unwrap();
