@@ -35,7 +35,7 @@ impl RecordedIndexes {
         for entry in source.referrers(&image.raw.digest(), Some(PATH_INDEXES)).await? {
             let Some(artifact) = artifact::fetch(&**source, &entry).await? else { continue };
             let Ok(manifest) = artifact::parse(&artifact, PATH_INDEXES, &reference) else {
-                tracing::warn!(%reference, digest = %entry.digest(), "a record of path indexes cannot be read");
+                tracing::debug!(%reference, digest = %entry.digest(), "a record of path indexes cannot be read");
                 continue;
             };
             for descriptor in manifest.layers() {
@@ -102,11 +102,11 @@ async fn read(source: &dyn ImageSource, descriptor: &Descriptor, diff_id: Digest
     match decoded {
         Ok((index, stated)) if stated == diff_id => Ok(Some(index)),
         Ok(_) => {
-            tracing::warn!(%reference, digest = %descriptor.digest(), "a path index is of another layer than it says");
+            tracing::debug!(%reference, digest = %descriptor.digest(), "a path index is of another layer than it says");
             Ok(None)
         }
         Err(error) => {
-            tracing::warn!(%reference, digest = %descriptor.digest(), %error, "a path index cannot be used");
+            tracing::debug!(%reference, digest = %descriptor.digest(), %error, "a path index cannot be used");
             Ok(None)
         }
     }
