@@ -23,11 +23,9 @@ impl From<Exit> for ExitCode {
     }
 }
 
-/// Renders an error and its causes on one line, and the hint, if there is one, on the next.
-///
-/// A cause whose text the error above it already ends with is not said twice.
+/// An error and its causes on one line. A cause whose text the error above it already ends with is not said twice.
 #[must_use]
-pub fn render_error(program: &str, error: &dyn Error, hint: Option<&str>) -> String {
+pub fn with_causes(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {
@@ -38,6 +36,13 @@ pub fn render_error(program: &str, error: &dyn Error, hint: Option<&str>) -> Str
         }
         source = cause.source();
     }
+    text
+}
+
+/// Renders an error [with its causes](with_causes), and the hint, if there is one, on the next line.
+#[must_use]
+pub fn render_error(program: &str, error: &dyn Error, hint: Option<&str>) -> String {
+    let text = with_causes(error);
     match hint {
         Some(hint) => format!("{program}: {text}\n  hint: {hint}"),
         None => format!("{program}: {text}"),

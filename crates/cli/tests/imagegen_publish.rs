@@ -1,4 +1,5 @@
-//! `vast-imagegen merge`, `promote`, `rollback` and interruptions, on the real binary.
+//! `vast-imagegen merge`, `promote`, `rollback`, and what every publishing command does when it is interrupted or refused, on
+//! the real binary.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a failed expectation is a failed test")]
 
 use std::path::Path;
@@ -6,7 +7,7 @@ use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use vast_testkit::image::{ImageBuilder, TestImage};
+use vast_testkit::image::{ImageBuilder, Layer, TestImage};
 use vast_testkit::registry::{Behaviour, Fault, Kind, Registry};
 
 fn command(dir: &Path, args: &[&str]) -> Command {
@@ -177,4 +178,109 @@ fn an_interruption_leaves_nothing_in_a_folder_either() {
     let output = child.wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(2), "{}", stderr(&output));
     assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+}
+
+/// `base:v1`, `base:v2`, and images on the first, by another tool: nothing is recorded about any of them.
+fn bases_and(registry: &Registry, images: &[&str]) {
+    let base = |text: &str| ImageBuilder::new().layer(Layer::new().file("etc/base", text.as_bytes()));
+    for (tag, text) in [("v1", "old"), ("v2", "new")] {
+        registry.push("base", tag, &base(text).build());
+    }
+    for name in images {
+        let own = base("old").layer(Layer::new().file("opt/own", name.as_bytes()));
+        let own = own.label("org.opencontainers.image.base.digest", &base("old").build().digest());
+        registry.push(name, "v1", &own.build());
+    }
+}
+
+/// The commands that make an image of `app:v1` and put it into `to`, which lie in `dir`.
+fn derivations(dir: &Path, from: &Registry, to: &str) -> [Vec<String>; 2] {
+    std::fs::create_dir_all(dir.join("overlay/etc")).unwrap();
+    std::fs::write(dir.join("overlay/etc/more"), "more").unwrap();
+    let (app, onto) = (from.reference("app:v1"), from.reference("base:v2"));
+    let extend = ["extend", &app, "--index", "--overlay", "overlay", "--to", to];
+    let rebase = ["rebase", &app, "--onto", &onto, "--to", to];
+    [extend.map(str::to_owned).to_vec(), rebase.map(str::to_owned).to_vec()]
+}
+
+fn words(args: &[String]) -> Vec<&str> {
+    args.iter().map(String::as_str).collect()
+}
+
+#[test]
+fn an_interruption_of_an_extension_or_a_rebase_cancels_its_uploads() {
+    let from = Registry::start();
+    bases_and(&from, &["app"]);
+    let to = Registry::start();
+    to.fault(Fault::new("PUT", "/blobs/uploads/", Kind::Hang));
+    let dir = tempfile::tempdir().unwrap();
+    for args in derivations(dir.path(), &from, &to.reference("app:v1")) {
+        let before = to.log().len();
+        let child = command(dir.path(), &words(&args)).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        wait_until("an upload hangs", || to.log()[before..].iter().any(|entry| entry.fault == Some(Kind::Hang)));
+        interrupt(&child, "-INT");
+        let output = child.wait_with_output().unwrap();
+        assert_eq!(output.status.code(), Some(2), "{}", stderr(&output));
+        assert_eq!((to.tags("app").len(), to.open_uploads()), (0, 0), "{args:?}");
+    }
+}
+
+#[test]
+fn what_a_registry_does_not_record_is_said() {
+    let from = Registry::start();
+    bases_and(&from, &["app"]);
+    let dir = tempfile::tempdir().unwrap();
+    let refusing = || {
+        let to = Registry::start();
+        to.push("app", "v1", &image("linux/amd64", "old"));
+        // The image is taken, and no artifact.
+        to.fault(Fault::new("PUT", "/manifests/sha256", Kind::Status(400)).after(1));
+        to
+    };
+    for number in 0..2 {
+        let to = refusing();
+        let args = &derivations(dir.path(), &from, &to.reference("app:v1"))[number];
+        let output = imagegen(dir.path(), &words(args));
+        assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+        for part in ["keeps no record of what the tag named before, sha256:", "keeps no path indexes or environment"] {
+            assert!(stderr(&output).contains(part), "{args:?}: {}", stderr(&output));
+        }
+        assert!(to.tag("app", "v1").is_some_and(|digest| digest != image("linux/amd64", "old").digest()));
+    }
+    // What was read to be kept with the images is not said to be kept where it is not.
+    let from = Registry::start();
+    bases_and(&from, &["app"]);
+    from.fault(Fault::new("PUT", "/manifests/sha256", Kind::Status(400)));
+    let cold = tempfile::tempdir().unwrap();
+    let [extend, rebase] = derivations(cold.path(), &from, "oci:out:v1");
+    for (args, said) in [(extend, "cannot attach path indexes to "), (rebase, "the records cannot be attached to it: ")]
+    {
+        let output = imagegen(cold.path(), &words(&args));
+        assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+        let warning = stderr(&output).lines().find(|line| line.contains(said)).map(str::to_owned).unwrap_or_default();
+        assert!(warning.contains("400 Bad Request"), "the cause is said as well: {}", stderr(&output));
+        assert!(!stderr(&output).contains("attached to it now") && !stderr(&output).contains("are attached to"));
+    }
+}
+
+#[test]
+fn one_image_that_cannot_be_published_does_not_keep_others_from_their_base() {
+    let registry = Registry::start();
+    bases_and(&registry, &["one", "two", "three"]);
+    let dir = tempfile::tempdir().unwrap();
+    let [one, two, three] = ["one:v1", "two:v1", "three:v1"].map(|name| registry.reference(name));
+    std::fs::write(dir.path().join("images"), format!("{one}\n{two}\n{three}\n")).unwrap();
+    let before = ["one", "two", "three"].map(|name| registry.tag(name, "v1"));
+    registry.fault(Fault::new("PUT", "/two/manifests/v1", Kind::Status(403)));
+    let onto = registry.reference("base:v2");
+    let output = imagegen(dir.path(), &["rebase", "--all", "images", "--onto", &onto, "--json"]);
+    assert_eq!(output.status.code(), Some(2), "{}", stderr(&output));
+    let moved = ["one", "two", "three"].map(|name| registry.tag(name, "v1"));
+    let is_moved: Vec<bool> = before.iter().zip(&moved).map(|(before, after)| before != after).collect();
+    assert_eq!(is_moved, [true, false, true], "{}", stderr(&output));
+    let told = format!("vast-imagegen: docker://{two} is not published: cannot write to");
+    assert!(stderr(&output).lines().any(|line| line.starts_with(&told) && line.contains("403")), "{}", stderr(&output));
+    let done: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert!(done["images"][1]["error"].as_str().unwrap().contains("(403 to PUT /v2/two/manifests/v1)"), "{done}");
+    assert_eq!(done["images"][2]["digest"], moved[2].clone().unwrap());
 }

@@ -27,6 +27,7 @@ use serde::Serialize;
 
 use crate::Error;
 use crate::artifact::{self, EMPTY, EMPTY_CONFIG};
+use crate::build::output::CREATED;
 use crate::digest::Digest;
 use crate::manifest::{describe, digest_of};
 use crate::registry::{RegistryError, RegistryImage};
@@ -41,7 +42,6 @@ const PREVIOUS: &str = "ai.vast.history.previous";
 const OPERATION: &str = "ai.vast.history.operation";
 const BEFORE: &str = "ai.vast.history.before";
 const RESTORES: &str = "ai.vast.history.restores";
-const CREATED: &str = "org.opencontainers.image.created";
 
 /// How often what a tag names is looked up again before other publishers are taken to be in the way for good.
 const MAX_ROUNDS: usize = 5;

@@ -174,16 +174,18 @@ pub(crate) async fn select(source: &(impl ImageSource + ?Sized), platform: &Plat
         return Err(no_platform(source.reference(), platform, &[existing]));
     }
     let images = images(source).await?;
-    // An exact match goes before one that only satisfies: linux/arm/v7 for itself, any variant for linux/arm.
-    let chosen = images
-        .iter()
-        .find(|image| image.platform == *platform)
-        .or_else(|| images.iter().find(|image| image.platform.satisfies(platform)));
-    if let Some(image) = chosen {
-        return load(source, source.manifest(&image.descriptor).await?).await;
+    if let Some(descriptor) = of_platform(&images, platform) {
+        return load(source, source.manifest(descriptor).await?).await;
     }
     let existing: Vec<Platform> = images.into_iter().map(|image| image.platform).collect();
     Err(no_platform(source.reference(), platform, &existing))
+}
+
+/// The one of `images` that is for `platform`. An exact match goes before one that only satisfies: linux/arm/v7 for itself,
+/// any variant for linux/arm.
+pub(crate) fn of_platform<'a>(images: &'a [PlatformImage], platform: &Platform) -> Option<&'a Descriptor> {
+    let exact = images.iter().find(|image| image.platform == *platform);
+    exact.or_else(|| images.iter().find(|image| image.platform.satisfies(platform))).map(|image| &image.descriptor)
 }
 
 fn no_platform(reference: String, wanted: &Platform, existing: &[Platform]) -> Error {

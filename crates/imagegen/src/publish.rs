@@ -88,6 +88,8 @@ pub struct Published {
     pub written_bytes: u64,
     /// What was written down about what the names stood for before, one after the other.
     pub history: Vec<Written>,
+    /// Why the registry took no records about the image: path indexes, environments. It has the image without them.
+    pub refused_records: Vec<String>,
 }
 
 impl Publication<'_> {
@@ -158,8 +160,15 @@ pub(crate) async fn place_all(
     let named = publication.named()?;
     let mut seen = BTreeSet::new();
     let blobs = publication.blobs.iter().filter(|blob| seen.insert(blob.descriptor.digest().to_string()));
-    let mut published =
-        Published { digest: named.digest(), present: 0, mounted: 0, written: 0, written_bytes: 0, history: Vec::new() };
+    let mut published = Published {
+        digest: named.digest(),
+        present: 0,
+        mounted: 0,
+        written: 0,
+        written_bytes: 0,
+        history: Vec::new(),
+        refused_records: Vec::new(),
+    };
     // Boxed one by one: the compiler cannot prove nested futures of borrowed blobs to be `Send` otherwise.
     let failed = &AtomicBool::new(false);
     let placings: Vec<_> = blobs
@@ -195,28 +204,43 @@ pub(crate) async fn place_all(
     for manifest in &publication.manifests {
         sink.put_manifest(manifest).await?;
     }
-    attach(&publication.referrers, sink).await?;
+    // Before there is a name through which somebody could miss them.
+    for (subject, group) in by_subject(&publication.referrers, sink)? {
+        match sink.attach(&subject, &group).await {
+            // A registry that takes no artifacts still takes the image, which is what was asked for; what others attached to
+            // it is part of it.
+            Err(Error::Registry { source, .. })
+                if matches!(*source, RegistryError::Answer { .. }) && group.iter().all(is_record) =>
+            {
+                published.refused_records.push(source.to_string());
+            }
+            attached => attached?,
+        }
+    }
     Ok(published)
 }
 
 /// Attaches records to what is there already: `publication` has artifacts and their blobs, and gives no name to anything.
 ///
 /// # Errors
-/// The first failure.
+/// The first failure, a registry that takes no artifacts included.
 pub async fn attach_only(publication: &Publication<'_>, sink: &dyn ImageSink) -> Result<(), Error> {
     let attached = async {
         for blob in &publication.blobs {
             place(blob, sink, &()).await?;
         }
-        attach(&publication.referrers, sink).await
+        for (subject, group) in by_subject(&publication.referrers, sink)? {
+            sink.attach(&subject, &group).await?;
+        }
+        Ok(())
     };
     let attached = attached.await;
     sink.settle().await;
     attached
 }
 
-/// Attaches artifacts, those about one manifest together, before there is a name through which somebody could miss them.
-async fn attach(referrers: &[RawManifest], sink: &dyn ImageSink) -> Result<(), Error> {
+/// The artifacts, those about one manifest together.
+fn by_subject(referrers: &[RawManifest], sink: &dyn ImageSink) -> Result<Vec<(Digest, Vec<RawManifest>)>, Error> {
     let reference = sink.reference();
     let mut groups: Vec<(Digest, Vec<RawManifest>)> = Vec::new();
     for referrer in referrers {
@@ -228,20 +252,7 @@ async fn attach(referrers: &[RawManifest], sink: &dyn ImageSink) -> Result<(), E
             None => groups.push((subject, vec![referrer.clone()])),
         }
     }
-    for (subject, group) in &groups {
-        let attached = sink.attach(subject, group).await;
-        // A registry that takes no artifacts still takes the image, which is what was asked for; what others attached to it
-        // is part of it.
-        match attached {
-            Err(Error::Registry { source, .. })
-                if matches!(*source, RegistryError::Answer { .. }) && group.iter().all(is_record) =>
-            {
-                tracing::warn!(%reference, error = %source, "the registry takes no records");
-            }
-            other => other?,
-        }
-    }
-    Ok(())
+    Ok(groups)
 }
 
 /// Whether an artifact is a record of this program, which can be made again.

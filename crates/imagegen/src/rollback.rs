@@ -102,12 +102,15 @@ pub async fn rollback(image: &RegistryImage, options: Options) -> Result<RolledB
     }
     let named = target.top().await?;
     let operation = if options.undo { Operation::Undo } else { Operation::Rollback };
-    history::write_move(image, &named, operation, from, Some(step.before), step.restores).await?;
-    expect(image, from).await?;
-    image.name(&named).await?;
-    expect(image, step.to).await?;
+    let moved = async {
+        history::write_move(image, &named, operation, from, Some(step.before), step.restores).await?;
+        expect(image, from).await?;
+        image.name(&named).await?;
+        expect(image, step.to).await
+    };
+    let moved = moved.await;
     image.settle().await;
-    Ok(outcome)
+    moved.map(|()| outcome)
 }
 
 /// Makes sure that the tag names what this process believes.

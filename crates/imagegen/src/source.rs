@@ -80,7 +80,7 @@ pub trait ImageSource: Send + Sync {
     async fn open_blob(&self, descriptor: &Descriptor) -> Result<BlobReader, Error>;
 
     /// The descriptors of the artifacts that refer to the manifest `subject`, of one type or of all: signatures, bills of
-    /// materials, and the [records](crate::artifact) of this program. A place that keeps none has none.
+    /// materials, and the [records](crate::record) of this program. A place that keeps none has none.
     async fn referrers(&self, subject: &Digest, artifact_type: Option<&str>) -> Result<Vec<Descriptor>, Error> {
         let _ = (subject, artifact_type);
         Ok(Vec::new())

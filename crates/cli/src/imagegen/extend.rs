@@ -14,8 +14,8 @@ use vast_imagegen::source::ImageSource;
 use vast_imagegen::transport::{TransportOptions, open_sink, open_source};
 
 use super::transport::TransportArgs;
-use super::{progress, session, stamp};
-use crate::report::Exit;
+use super::{progress, published, session, stamp};
+use crate::report::{Exit, with_causes};
 
 /// The command line.
 #[derive(Debug, clap::Args)]
@@ -72,13 +72,14 @@ pub(super) fn run(args: &Args) -> Result<Exit, Error> {
         work: std::env::temp_dir(),
     };
     let transports = args.transport.options(&env);
-    session::block_on(async {
+    session::publishing(&transports, async {
         let sink = if args.dry_run { None } else { Some(open_sink(&args.to, &transports).await?) };
         let source: Arc<dyn ImageSource> = open_source(&args.image, &transports).await?.into();
         let extended = extend(&source, &args.image, &options).await?;
         if let Some(sink) = sink {
             let parallel = args.transport.parallel();
-            publish(&extended.built.publication(), &*sink, parallel, &*progress::progress()).await?;
+            let published = publish(&extended.built.publication(), &*sink, parallel, &*progress::progress()).await?;
+            published::warn(&published);
             attach_indexes(args, &extended, &transports).await;
         }
         print(args, &extended);
@@ -95,7 +96,10 @@ async fn attach_indexes(args: &Args, extended: &Extended, transports: &Transport
     let attached = async { attach_only(&indexes, &*open_sink(&args.image, transports).await?).await };
     match attached.await {
         Ok(()) => eprintln!("{}: path indexes are attached to {} now", super::PROGRAM, args.image),
-        Err(error) => eprintln!("{}: warning: cannot attach path indexes to {}: {error}", super::PROGRAM, args.image),
+        Err(error) => {
+            let why = with_causes(&error);
+            eprintln!("{}: warning: cannot attach path indexes to {}: {why}", super::PROGRAM, args.image);
+        }
     }
 }
 

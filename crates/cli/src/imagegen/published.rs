@@ -22,7 +22,7 @@ pub(super) fn previous(published: &Published) -> Value {
     }
 }
 
-/// Says on standard error where a registry did not take the record of what a tag named before.
+/// Says on standard error which records a registry did not take.
 pub(super) fn warn(published: &Published) {
     for written in &published.history {
         if let Written::Refused { previous, why } = written {
@@ -31,5 +31,11 @@ pub(super) fn warn(published: &Published) {
                 super::PROGRAM
             );
         }
+    }
+    for why in &published.refused_records {
+        eprintln!(
+            "{}: warning: the registry keeps no path indexes or environment with the image: {why}",
+            super::PROGRAM
+        );
     }
 }

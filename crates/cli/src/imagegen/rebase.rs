@@ -12,8 +12,8 @@ use vast_imagegen::reference::Reference;
 use vast_imagegen::transport::{TransportOptions, open_sink};
 
 use super::transport::TransportArgs;
-use super::{progress, session, stamp};
-use crate::report::Exit;
+use super::{progress, published, session, stamp};
+use crate::report::{Exit, with_causes};
 
 /// The command line.
 #[derive(Debug, clap::Args)]
@@ -74,7 +74,7 @@ pub(super) fn run(args: &Args) -> Result<Exit, Error> {
         work: std::env::temp_dir(),
     };
     let transports = args.transport.options(&env);
-    session::block_on(async {
+    session::publishing(&transports, async {
         let rebasing = Rebasing::new(&options, &transports).await?;
         let mut rows = Vec::new();
         for (image, target) in wanted {
@@ -87,8 +87,14 @@ pub(super) fn run(args: &Args) -> Result<Exit, Error> {
             print(args, &rows);
         }
         if !args.check {
-            for row in &rows {
-                publish_row(args, row, &transports).await?;
+            for row in &mut rows {
+                let Err(error) = publish_row(args, row, &transports).await else { continue };
+                if args.all.is_none() {
+                    return Err(error);
+                }
+                // The others have nothing to do with it.
+                eprintln!("{}: {} is not published: {}", super::PROGRAM, row.target, with_causes(&error));
+                row.rebased = Err(error);
             }
         }
         if args.json {
@@ -147,7 +153,10 @@ async fn keep(args: &Args, rebasing: &Rebasing<'_>, transports: &TransportOption
         let attached = async { attach_only(&found.publication(), &*open_sink(&reference, transports).await?).await };
         match attached.await {
             Ok(()) => eprintln!("{}: the records are attached to it now", super::PROGRAM),
-            Err(error) => eprintln!("{}: warning: the records cannot be attached to it: {error}", super::PROGRAM),
+            Err(error) => {
+                let why = with_causes(&error);
+                eprintln!("{}: warning: the records cannot be attached to it: {why}", super::PROGRAM);
+            }
         }
     }
 }
@@ -161,7 +170,8 @@ impl Row {
 async fn publish_row(args: &Args, row: &Row, transports: &TransportOptions) -> Result<(), Error> {
     let Ok(Rebased { built: Some(built), .. }) = &row.rebased else { return Ok(()) };
     let sink = open_sink(&row.target, transports).await?;
-    publish(&built.publication(), &*sink, args.transport.parallel(), &*progress::progress()).await?;
+    let published = publish(&built.publication(), &*sink, args.transport.parallel(), &*progress::progress()).await?;
+    published::warn(&published);
     if !args.json {
         println!("{}", row.target.pinned(built.digest()));
     }
@@ -174,7 +184,7 @@ fn print(args: &Args, rows: &[Row]) {
     for row in rows {
         let image = row.image.to_string();
         match &row.rebased {
-            Err(error) => println!("{image:width$}  {:12}  failed   {error}", "-"),
+            Err(error) => println!("{image:width$}  {:12}  failed   {}", "-", with_causes(error)),
             Ok(rebased) => {
                 for outcome in &rebased.outcomes {
                     let verdict = match (outcome.current, outcome.possible) {
@@ -195,7 +205,11 @@ fn print(args: &Args, rows: &[Row]) {
 
 fn as_json(row: &Row) -> serde_json::Value {
     match &row.rebased {
-        Err(error) => json!({"image": row.image.to_string(), "error": error.to_string()}),
+        Err(error) => json!({
+            "image": row.image.to_string(),
+            "target": row.target.to_string(),
+            "error": with_causes(error),
+        }),
         Ok(rebased) => json!({
             "image": row.image.to_string(),
             "target": row.target.to_string(),

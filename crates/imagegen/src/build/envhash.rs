@@ -67,7 +67,7 @@ pub(crate) async fn inventory(
             _ => None,
         })
         .collect();
-    let spool = stack.contents(&wanted, work).await?;
+    let spool = stack.contents(&wanted, cache, work).await?;
     let root = tempfile::Builder::new().prefix("root-").tempdir_in(work);
     let root = root.map_err(|source| Error::File { action: "create", path: work.to_owned(), source })?;
     let machine = match platform.architecture.as_str() {

@@ -14,7 +14,7 @@ use super::folder::Folder;
 use super::ignore::Ignore;
 use super::origin::{Content, ItemKind, TreeOrigin};
 use super::output::{Base, BuiltImage, Records};
-use super::overlay::Stamp;
+use super::overlay::{Overlay, Stamp, Writing};
 use super::owner::{Chmod, Chown};
 use super::plan::{Origins, Plan, at, copy_origin, obstacle};
 use super::problem::{BuildProblem, Obstacle};
@@ -262,11 +262,10 @@ impl Native<'_> {
         let inventory = inventory.await.map_err(Box::new)?;
         let number = stage.stack.layers.len();
         let tree = stage.stack.tree(&context.cache).await.map_err(Box::new)?;
-        let mut plan = LayerPlan::new(tree, number, context.options.epoch);
-        let recorded = format!("{}\n", inventory.hash).into_bytes();
-        plan.put_bytes(".env_hash", recorded, envhash::FILE, &self.copy_options())?;
-        let (entries, _) = plan.finish();
-        self.push(stage, entries, None).await?;
+        let planned = Overlay::environment_hash(tree, number, &inventory.hash.to_string(), context.options.epoch)?;
+        let (compression, threads) = (context.options.compression, context.options.threads);
+        let how = Writing { work: context.work.to_owned(), compression, threads };
+        stage.stack.push_planned(blocking(move || planned.write(&how)).await.map_err(Box::new)??);
         stage.environment = Some((inventory, stage.stack.layers.len()));
         Ok(())
     }
@@ -396,7 +395,8 @@ impl Native<'_> {
         if size > MOST {
             return Err(BuildProblem::Refused(format!("`/{}` of the image is absurdly large", path.display())));
         }
-        let spool = stage.stack.contents(&BTreeSet::from([content]), self.context.work).await.map_err(Box::new)?;
+        let (cache, work) = (&self.context.cache, self.context.work);
+        let spool = stage.stack.contents(&BTreeSet::from([content]), cache, work).await.map_err(Box::new)?;
         let file = spool.path(content).map(Path::to_owned).unwrap_or_default();
         std::fs::read(&file)
             .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
@@ -459,7 +459,9 @@ impl Native<'_> {
             })
             .collect();
         let spool = match from {
-            Some(stack) if !wanted.is_empty() => Some(stack.contents(&wanted, context.work).await.map_err(Box::new)?),
+            Some(stack) if !wanted.is_empty() => {
+                Some(stack.contents(&wanted, &context.cache, context.work).await.map_err(Box::new)?)
+            }
             _ => None,
         };
         let (work, compression, threads) =

@@ -9,7 +9,9 @@ use std::path::Path;
 use super::Context;
 use super::stack::{StackLayer, blocking};
 use crate::Error;
-use crate::layer::{Compression, Entry, Kind, LayerError, LayerFile, LayerWriter, TarReader, decompressed};
+use crate::layer::{
+    Compression, Entry, Kind, LayerError, LayerFile, LayerWriter, MAX_LAYER_BYTES, TarReader, decompressed_within,
+};
 
 /// Magic number, flags, time and size of the source: what a `.pyc` file begins with.
 const PYC_HEADER_BYTES: usize = 16;
@@ -26,22 +28,24 @@ pub(super) async fn anew(layer: &StackLayer, context: &Context<'_>) -> Result<La
     let (blob, options) = (layer.open().await?, context.options);
     let (epoch, work, compression, threads) =
         (options.epoch, context.work.to_owned(), options.compression, options.threads);
-    let written = blocking(move || self::layer(blob, epoch, &work, compression, threads)).await?;
+    // Whoever allows larger bases builds larger layers; one who allows smaller ones speaks of bases alone.
+    let limit_bytes = options.limits.layer_bytes.max(MAX_LAYER_BYTES);
+    let plain = move || decompressed_within(blob, limit_bytes).map_err(|error| Failed::Reading(error.into()));
+    let written = blocking(move || self::layer(plain()?, epoch, &work, compression, threads)).await?;
     written.map_err(|failed| match failed {
         Failed::Reading(error) => layer.failed(error),
         Failed::Writing(source) => Error::File { action: "write a layer in", path: context.work.to_owned(), source },
     })
 }
 
-/// Writes the layer in `blob` anew.
+/// Writes the uncompressed layer `plain` anew.
 fn layer(
-    blob: Box<dyn Read + Send>,
+    plain: Box<dyn Read + Send>,
     epoch: i64,
     work: &Path,
     compression: Compression,
     threads: usize,
 ) -> Result<LayerFile, Failed> {
-    let plain = decompressed(blob).map_err(|error| Failed::Reading(error.into()))?;
     let mut reader = TarReader::new(plain);
     let mut writer = LayerWriter::create(work, compression, threads).map_err(Failed::Writing)?;
     while let Some(mut entry) = reader.next_entry().map_err(Failed::Reading)? {
@@ -77,7 +81,7 @@ fn clamp_source_time(header: &mut [u8], epoch: i64) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::layer::Metadata;
+    use crate::layer::{Metadata, decompressed};
 
     const EPOCH: i64 = 1000;
 
@@ -90,8 +94,8 @@ mod tests {
             writer.append(&entry, &mut &content[..]).unwrap();
         }
         let before = writer.finish().unwrap();
-        let blob = Box::new(before.open().unwrap());
-        let after = layer(blob, EPOCH, work.path(), Compression::Gzip, 2).unwrap();
+        let plain = decompressed(Box::new(before.open().unwrap())).unwrap();
+        let after = layer(plain, EPOCH, work.path(), Compression::Gzip, 2).unwrap();
         let mut reader = TarReader::new(decompressed(Box::new(after.open().unwrap())).unwrap());
         let mut found = Vec::new();
         while let Some(entry) = reader.next_entry().unwrap() {

@@ -20,12 +20,12 @@ use crate::sink::Content;
 use crate::source::{Image, RawManifest};
 
 /// Records that describe one image and must not be taken for another's by inheritance.
-const CREATED: &str = "org.opencontainers.image.created";
-const REVISION: &str = "org.opencontainers.image.revision";
-const VERSION: &str = "org.opencontainers.image.version";
-const TITLE: &str = "org.opencontainers.image.title";
-const BASE_NAME: &str = "org.opencontainers.image.base.name";
-const BASE_DIGEST: &str = "org.opencontainers.image.base.digest";
+pub(crate) const CREATED: &str = "org.opencontainers.image.created";
+pub(crate) const REVISION: &str = "org.opencontainers.image.revision";
+pub(crate) const VERSION: &str = "org.opencontainers.image.version";
+pub(crate) const TITLE: &str = "org.opencontainers.image.title";
+pub(crate) const BASE_NAME: &str = "org.opencontainers.image.base.name";
+pub(crate) const BASE_DIGEST: &str = "org.opencontainers.image.base.digest";
 
 /// The image that another one was built on.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -11,6 +11,7 @@ use super::folder::Folder;
 use super::ignore::Ignore;
 use super::layer_file;
 use super::origin::ItemKind;
+use super::output::{REVISION, TITLE, VERSION};
 use super::problem::BuildProblem;
 use super::stack::StackLayer;
 use crate::layer::{Compression, Tree};
@@ -121,9 +122,9 @@ impl Config {
         let or = |own: &Option<String>, label: &str| own.clone().or_else(|| self.label(label).map(str::to_owned));
         Stamp {
             epoch: stamp.epoch,
-            version: or(&stamp.version, "org.opencontainers.image.version"),
-            revision: or(&stamp.revision, "org.opencontainers.image.revision"),
-            title: or(&stamp.title, "org.opencontainers.image.title"),
+            version: or(&stamp.version, VERSION),
+            revision: or(&stamp.revision, REVISION),
+            title: or(&stamp.title, TITLE),
         }
     }
 }

@@ -187,7 +187,7 @@ impl BuildProblem {
             Self::ClimbingLink { .. } => {
                 Some("let it point inside the image: with an absolute path, or fewer `..`".to_owned())
             }
-            Self::Excess { source: LayerError::TooMuch { what: "bytes when it is unpacked", .. }, .. } => {
+            Self::Excess { source, .. } if source.is_too_large() => {
                 Some("if that is right, allow it with --max-archive SIZE".to_owned())
             }
             Self::Unnamed(_) => Some(
@@ -200,7 +200,12 @@ impl BuildProblem {
             }
             Self::NotADirectory(_) => Some("end the destination with `/`".to_owned()),
             Self::NoOwner(_) => Some("use numbers: --chown=UID:GID".to_owned()),
-            Self::Image(error) => error.hint(),
+            Self::Image(error) => match &**error {
+                Error::Layer { source, .. } if source.is_too_large() => {
+                    Some("if that is right, allow it with --max-layer SIZE".to_owned())
+                }
+                error => error.hint(),
+            },
             _ => None,
         }
     }

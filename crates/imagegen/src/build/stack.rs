@@ -20,7 +20,7 @@ use crate::source::{BlobReader, Image, ImageSource};
 const PARALLEL_INDEXES: usize = 4;
 
 /// What the layers of an image may hold together: an image may have thousands of layers, each within its own bounds.
-const MAX_ENTRIES: usize = 8_000_000;
+pub(crate) const MAX_ENTRIES: usize = 8_000_000;
 
 /// Where a layer's blob is.
 #[derive(Clone)]
@@ -56,7 +56,8 @@ impl StackLayer {
         }
     }
 
-    fn reference(&self) -> String {
+    /// The image that the layer is of, for messages.
+    pub(crate) fn reference(&self) -> String {
         match &self.blob {
             LayerBlob::Source(source) => source.reference(),
             LayerBlob::File(_) => "this build".to_owned(),
@@ -154,10 +155,17 @@ impl Stack {
         self.tree.as_ref()
     }
 
-    /// Takes `wanted` contents out of the layers that hold them, into files in `work`. Each layer is streamed at most once.
-    pub(crate) async fn contents(&self, wanted: &BTreeSet<ContentRef>, work: &Path) -> Result<Spool, Error> {
+    /// Takes `wanted` contents out of the layers that hold them, into files in `work`. Each layer is streamed at most once, and
+    /// may unpack to what `cache` allows.
+    pub(crate) async fn contents(
+        &self,
+        wanted: &BTreeSet<ContentRef>,
+        cache: &IndexCache,
+        work: &Path,
+    ) -> Result<Spool, Error> {
         let created = Spool::create(work);
-        let mut spool = created.map_err(|source| Error::File { action: "create", path: work.to_owned(), source })?;
+        let created = created.map_err(|source| Error::File { action: "create", path: work.to_owned(), source })?;
+        let mut spool = created.with_layer_limit(cache.layer_limit_bytes());
         let mut by_layer: BTreeMap<usize, BTreeSet<usize>> = BTreeMap::new();
         for content in wanted {
             by_layer.entry(content.layer).or_default().insert(content.entry);

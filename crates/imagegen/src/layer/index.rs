@@ -6,6 +6,7 @@ use std::io::{self, Read, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use super::read::UNPACKED;
 use super::{Entry, Kind, LayerError, MAX_LAYER_BYTES, TarReader, decompressed_within};
 use crate::digest::{Digest, Hashing};
 
@@ -61,7 +62,7 @@ impl LayerIndex {
             for (is_excess, limit, what) in [
                 (index.entries.len() == MAX_ENTRIES, MAX_ENTRIES as u64, "entries"),
                 (name_bytes > MAX_NAME_BYTES, MAX_NAME_BYTES as u64, "bytes of names and attributes"),
-                (content_bytes > limit_bytes, limit_bytes, "bytes when it is unpacked"),
+                (content_bytes > limit_bytes, limit_bytes, UNPACKED),
             ] {
                 if is_excess {
                     return Err(LayerError::TooMuch { limit, what });
@@ -115,6 +116,14 @@ impl IndexCache {
     /// Notes an index for this process alone: one that was not read from the layer itself is nobody else's business.
     pub fn note(&self, digest: &Digest, index: Arc<LayerIndex>) {
         self.known.lock().unwrap_or_else(PoisonError::into_inner).insert(*digest, index);
+    }
+
+    /// Forgets indexes that this process will hardly need again. What is in the directory stays there.
+    pub fn forget(&self, digests: &[Digest]) {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        for digest in digests {
+            known.remove(digest);
+        }
     }
 
     /// Layers that are not known yet may unpack to this much.
@@ -202,6 +211,8 @@ mod tests {
         let first = cache.load(&digest).unwrap();
         directory.close().unwrap();
         assert!(cache.load(&digest).is_some_and(|again| Arc::ptr_eq(&first, &again)));
+        cache.forget(&[digest]);
+        assert_eq!(cache.load(&digest), None);
     }
 
     #[test]

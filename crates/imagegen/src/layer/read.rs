@@ -51,6 +51,17 @@ pub enum LayerError {
     },
 }
 
+/// What [`LayerError::TooMuch`] says of a layer that is too large.
+pub(super) const UNPACKED: &str = "bytes when it is unpacked";
+
+impl LayerError {
+    /// Whether the layer unpacks to more than was allowed.
+    #[must_use]
+    pub fn is_too_large(&self) -> bool {
+        matches!(self, Self::TooMuch { what, .. } if *what == UNPACKED)
+    }
+}
+
 impl From<io::Error> for LayerError {
     fn from(error: io::Error) -> Self {
         error.downcast().unwrap_or_else(Self::Io)
@@ -99,7 +110,7 @@ impl Read for Bounded {
         // One byte more than is left, to tell the end from excess.
         let most = usize::try_from(self.left.saturating_add(1)).unwrap_or(buffer.len()).min(buffer.len());
         let read = self.inner.read(&mut buffer[..most])?;
-        let too_much = || LayerError::TooMuch { limit: self.limit_bytes, what: "bytes when it is unpacked" };
+        let too_much = || LayerError::TooMuch { limit: self.limit_bytes, what: UNPACKED };
         self.left = self.left.checked_sub(read as u64).ok_or_else(|| io::Error::other(too_much()))?;
         Ok(read)
     }

@@ -10,20 +10,27 @@ use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
 
-use super::{ContentRef, Kind, LayerError, TarReader, decompressed};
+use super::{ContentRef, Kind, LayerError, MAX_LAYER_BYTES, TarReader, decompressed_within};
 
 /// A directory of contents that goes when this value goes.
 #[derive(Debug)]
 pub struct Spool {
     directory: TempDir,
     files: BTreeMap<ContentRef, PathBuf>,
+    layer_limit_bytes: u64,
 }
 
 impl Spool {
     /// An empty spool in a new directory in `parent`.
     pub fn create(parent: &Path) -> io::Result<Self> {
         let directory = tempfile::Builder::new().prefix("spool-").tempdir_in(parent)?;
-        Ok(Self { directory, files: BTreeMap::new() })
+        Ok(Self { directory, files: BTreeMap::new(), layer_limit_bytes: MAX_LAYER_BYTES })
+    }
+
+    /// Layers may unpack to this much.
+    #[must_use]
+    pub fn with_layer_limit(self, layer_limit_bytes: u64) -> Self {
+        Self { layer_limit_bytes, ..self }
     }
 
     /// Takes the entries numbered in `wanted` out of layer number `layer`, whose blob is `blob`.
@@ -39,7 +46,7 @@ impl Spool {
         wanted: &BTreeSet<usize>,
         limit_bytes: u64,
     ) -> Result<(), LayerError> {
-        let mut reader = TarReader::new(decompressed(blob)?);
+        let mut reader = TarReader::new(decompressed_within(blob, self.layer_limit_bytes)?);
         let mut taken = BTreeMap::new();
         let mut budget = limit_bytes;
         let mut number = 0;
@@ -110,7 +117,10 @@ mod tests {
         let parent = tempfile::tempdir().unwrap();
         let mut spool = Spool::create(parent.path()).unwrap();
         let error = spool.take(0, archive(&["one", "two"]), &BTreeSet::from([0, 1]), 5).unwrap_err();
-        assert!(matches!(error, LayerError::TooMuch { .. }));
+        assert!(matches!(error, LayerError::TooMuch { .. }) && !error.is_too_large());
+        let mut tight = Spool::create(parent.path()).unwrap().with_layer_limit(1000);
+        let error = tight.take(0, archive(&["one", "two"]), &BTreeSet::from([0]), 100).unwrap_err();
+        assert!(error.is_too_large(), "{error}");
         let error = spool.take(0, archive(&["one"]), &BTreeSet::from([7]), 5).unwrap_err();
         assert!(error.to_string().contains("not the layer that its index describes"));
         assert_eq!(spool.path(ContentRef { layer: 0, entry: 0 }), None, "nothing of a failed layer is offered");

@@ -143,7 +143,11 @@ fn with_entry(mut index: Map<String, Value>, entry: &Value, attached: &[Descript
     }
     if name(entry).is_none() {
         // To other tools a nameless image is the only entry: its artifacts are listed aside.
-        index.entry("annotations").or_insert_with(|| json!({}))[REFERRERS] = json!(json!(attached).to_string());
+        let annotations = index.entry("annotations").or_insert_with(|| json!({}));
+        if !annotations.is_object() {
+            *annotations = json!({});
+        }
+        annotations[REFERRERS] = json!(json!(attached).to_string());
     } else if let Some(manifests) = index["manifests"].as_array_mut() {
         let listed = |entry: &Descriptor, manifests: &[Value]| {
             manifests.iter().any(|other| other["digest"] == entry.digest().to_string().as_str())
@@ -252,6 +256,12 @@ mod tests {
         let nameless = with_entry(index, &entry("9", None), &[]);
         assert_eq!(nameless["manifests"], json!([entry("1", Some("a")), entry("2", Some("b")), entry("9", None)]));
         assert_eq!(with_entry(Map::new(), &entry("9", None), &[])["schemaVersion"], 2);
+        let damaged = json!({"manifests": "text", "annotations": ["no object"]}).as_object().unwrap().clone();
+        let mended = with_entry(damaged, &entry("9", None), &[]);
+        assert_eq!(
+            (&mended["manifests"], &mended["annotations"][REFERRERS]),
+            (&json!([entry("9", None)]), &json!("[]"))
+        );
     }
 
     #[test]

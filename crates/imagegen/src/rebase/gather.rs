@@ -3,7 +3,6 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use oci_spec::image::Descriptor;
 use serde_json::{Map, Value};
 use tokio::sync::Mutex;
 use vast_envhash::Inventory;
@@ -16,7 +15,6 @@ use crate::build::stack::{LayerBlob, Stack, StackLayer, layers_of};
 use crate::digest::Digest;
 use crate::layer::{IndexCache, Tree};
 use crate::manifest::{malformed, platform_of};
-use crate::platform::Platform;
 use crate::record::{Attachment, RecordedIndexes, environment, path_indexes, recorded_environment};
 use crate::source::{Image, ImageSource};
 
@@ -42,7 +40,6 @@ pub(super) struct Gatherer {
 pub(super) struct Read {
     pub(super) reference: String,
     pub(super) attachment: Attachment,
-    pub(super) source: Arc<dyn ImageSource>,
 }
 
 impl Gatherer {
@@ -56,22 +53,14 @@ impl Gatherer {
         let layers = layers_of(&image, &LayerBlob::Source(Arc::clone(source)), &reference)?;
         let mut recorded = RecordedIndexes::of(source, &image).await?;
         recorded.load(&layers, &self.cache).await?;
-        let mut missing = false;
+        let tree = std::mem::take(Stack::new(layers.clone()).tree(&self.cache).await?);
         let mut indexes: Indexes = Vec::new();
-        let mut tree = Tree::default();
-        for (number, layer) in layers.iter().enumerate() {
-            missing |= !recorded.has(layer);
-            let index = layer.index(&self.cache).await?;
-            tree.apply(number, &index).map_err(|error| layer.failed(error))?;
-            indexes.push(index);
+        for layer in &layers {
+            indexes.push(layer.index(&self.cache).await?);
         }
-        if missing {
+        if !layers.iter().all(|layer| recorded.has(layer)) {
             let attachment = path_indexes(&image.raw, &layers, &recorded, &self.cache).await?;
-            let read = attachment.map(|attachment| Read {
-                reference: reference.clone(),
-                attachment,
-                source: Arc::clone(source),
-            });
+            let read = attachment.map(|attachment| Read { reference: reference.clone(), attachment });
             self.read.lock().await.extend(read);
         }
         let side = Side { config: config_of(&image, &reference)?, diff_ids: diff_ids(&layers), indexes, tree };
@@ -96,7 +85,7 @@ impl Gatherer {
             let mut stack = Stack::new(layers.to_vec());
             let inventory = envhash::inventory(&mut stack, &self.cache, &platform, &self.work).await?;
             let attachment = environment(&image.raw, &inventory)?;
-            let read = Read { reference: source.reference(), attachment, source: Arc::clone(source) };
+            let read = Read { reference: source.reference(), attachment };
             self.read.lock().await.push(read);
             found = Some(inventory);
         }
@@ -128,13 +117,4 @@ pub(super) fn config_of(image: &Image, reference: &str) -> Result<Map<String, Va
 
 pub(super) fn diff_ids(layers: &[StackLayer]) -> Vec<Digest> {
     layers.iter().map(|layer| layer.diff_id).collect()
-}
-
-/// The platform of an index entry, or of the only image.
-pub(super) fn of_platform<'a>(
-    images: &'a [crate::manifest::PlatformImage],
-    platform: &Platform,
-) -> Option<&'a Descriptor> {
-    let exact = images.iter().find(|image| image.platform == *platform);
-    exact.or_else(|| images.iter().find(|image| image.platform.satisfies(platform))).map(|image| &image.descriptor)
 }

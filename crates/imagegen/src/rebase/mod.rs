@@ -13,21 +13,23 @@ mod gather;
 mod paths;
 mod plan;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use tempfile::TempDir;
+use tokio::sync::Mutex;
 use vast_envhash::Inventory;
 
 use crate::Error;
 use crate::build::config::Config;
-use crate::build::output::{Base, BuiltImage, Records};
+use crate::build::output::{BASE_DIGEST, BASE_NAME, Base, BuiltImage, Records};
 use crate::build::overlay::{Overlay, Stamp, Writing};
 use crate::build::stack::{Stack, StackLayer};
 use crate::build::{Built, envhash};
+use crate::digest::Digest;
 use crate::layer::{Compression, IndexCache};
-use crate::manifest::{PlatformImage, blocking, images, is_index, load};
+use crate::manifest::{PlatformImage, blocking, images, is_index, load, of_platform};
 use crate::platform::Platform;
 use crate::publish::Publication;
 use crate::record::{RecordedIndexes, recorded_environment};
@@ -37,13 +39,10 @@ use crate::transport::{TransportOptions, open_source};
 
 pub use config::FieldConflict;
 use facts::{Facts, Side};
-use gather::{Gathered, Gatherer, config_of, of_platform};
+use gather::{Gathered, Gatherer, config_of};
 pub use paths::Change;
 pub use plan::{Conflict, Kind};
-use plan::{Environment, Plan};
-
-const BASE_NAME: &str = "org.opencontainers.image.base.name";
-const BASE_DIGEST: &str = "org.opencontainers.image.base.digest";
+use plan::{Dependents, Environment, Plan};
 
 /// How images are rebased.
 #[derive(Debug, Clone)]
@@ -71,8 +70,19 @@ pub struct Rebasing<'a> {
     gatherer: Gatherer,
     onto: Arc<dyn ImageSource>,
     onto_images: Vec<PlatformImage>,
-    bases: tokio::sync::Mutex<std::collections::BTreeMap<String, Arc<Gathered>>>,
+    bases: Mutex<BTreeMap<String, Arc<Gathered>>>,
+    old_bases: Mutex<BTreeMap<OldBase, SourcedImage>>,
     work: TempDir,
+}
+
+/// An image, and where it is.
+type SourcedImage = (Arc<dyn ImageSource>, Image);
+
+/// Which old base: by its digest, or as it was given.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+struct OldBase {
+    name: String,
+    platform: String,
 }
 
 /// What became of one platform.
@@ -101,7 +111,6 @@ pub struct Found {
     /// The image that they are about.
     pub reference: String,
     attachment: crate::record::Attachment,
-    source: Arc<dyn ImageSource>,
 }
 
 impl Found {
@@ -111,12 +120,6 @@ impl Found {
         let mut publication = Publication::default();
         self.attachment.add_to(&mut publication);
         publication
-    }
-
-    /// Where it was read from.
-    #[must_use]
-    pub fn source(&self) -> &dyn ImageSource {
-        &*self.source
     }
 }
 
@@ -131,16 +134,14 @@ impl<'a> Rebasing<'a> {
         let onto: Arc<dyn ImageSource> = open_source(&options.onto, transports).await?.into();
         let onto_images = images(&*onto).await?;
         let gatherer = Gatherer::new(IndexCache::new(options.cache.as_deref()), work.path().to_owned());
-        let bases = tokio::sync::Mutex::default();
-        Ok(Self { options, transports, gatherer, onto, onto_images, bases, work })
+        let (bases, old_bases) = (Mutex::default(), Mutex::default());
+        Ok(Self { options, transports, gatherer, onto, onto_images, bases, old_bases, work })
     }
 
     /// What had to be read from layers so far, and should be attached to where it was read.
     pub async fn found(&self) -> Vec<Found> {
         let read = std::mem::take(&mut *self.gatherer.read.lock().await);
-        read.into_iter()
-            .map(|read| Found { reference: read.reference, attachment: read.attachment, source: read.source })
-            .collect()
+        read.into_iter().map(|read| Found { reference: read.reference, attachment: read.attachment }).collect()
     }
 
     /// Decides about the image that `reference` names, and puts it together where it can take the base.
@@ -148,13 +149,25 @@ impl<'a> Rebasing<'a> {
     /// # Errors
     /// What reading meets; that an image cannot take the base is no error.
     pub async fn rebase(&self, reference: &Reference) -> Result<Rebased, Error> {
+        let mut own = Vec::new();
+        let rebased = self.every_platform(reference, &mut own).await;
+        // Nobody else has these layers, and of a hundred images they are too much to remember.
+        let bases = self.bases.lock().await;
+        let is_shared = |digest: &Digest| bases.values().any(|base| base.layers.iter().any(|layer| layer.is(digest)));
+        own.retain(|digest| !is_shared(digest));
+        self.gatherer.cache.forget(&own);
+        rebased
+    }
+
+    /// Notes in `own` which layers are the image's alone.
+    async fn every_platform(&self, reference: &Reference, own: &mut Vec<Digest>) -> Result<Rebased, Error> {
         let source: Arc<dyn ImageSource> = open_source(reference, self.transports).await?.into();
         let top = source.top().await?;
         let indexed = is_index(&top.media_type);
         let (mut outcomes, mut built) = (Vec::new(), Vec::new());
         for PlatformImage { platform, descriptor } in images(&*source).await? {
             let raw = if indexed { source.manifest(&descriptor).await? } else { top.clone() };
-            let (outcome, image) = self.platform(&source, reference, &platform, raw).await?;
+            let (outcome, image) = self.platform(&source, reference, &platform, raw, own).await?;
             outcomes.push(outcome);
             built.extend(image);
         }
@@ -175,6 +188,7 @@ impl<'a> Rebasing<'a> {
         reference: &Reference,
         platform: &Platform,
         raw: RawManifest,
+        own: &mut Vec<Digest>,
     ) -> Result<(Outcome, Option<BuiltImage>), Error> {
         let outcome = |conflicts: Vec<Conflict>, current| {
             let possible = conflicts.iter().all(|conflict| self.options.allow.contains(&conflict.kind()));
@@ -189,6 +203,9 @@ impl<'a> Rebasing<'a> {
         let gathered = self.gatherer.image(source, image).await?;
         let (old_source, old_image) = self.old_base(reference, &gathered.image, platform).await?;
         let old_layers = gather::diff_ids(&layers_of_base(&old_image, &old_source)?);
+        for layer in gathered.layers.iter().skip(old_layers.len()) {
+            own.push(layer.digest()?);
+        }
         let old = Side::base_of(&gathered.side, config_of(&old_image, &old_source.reference())?, old_layers)?;
         let mut facts = Facts { old: &old, image: &gathered.side, new: &new.side, environments: None };
         if let Some(conflict) = plan::not_a_base(&facts) {
@@ -199,14 +216,15 @@ impl<'a> Rebasing<'a> {
             return Ok((outcome(Vec::new(), true), Some(kept)));
         }
         let mut environments = None;
-        if plan::needs_environments(&facts) {
+        let dependents = Dependents::of(&facts);
+        if plan::needs_environments(&facts, &dependents) {
             let base = layers_of_base(&old_image, &old_source)?;
             let before = self.gatherer.environment(&old_source, &old_image, &base).await?;
             let after = self.gatherer.environment(&new.source, &new.image, &new.layers).await?;
             environments = before.zip(after);
         }
         facts.environments = environments.as_ref().map(|(before, after)| (before, after));
-        let planned = plan::plan(&facts);
+        let planned = plan::plan(&facts, &dependents);
         let decided = outcome(planned.conflicts.clone(), false);
         if !decided.possible {
             return Ok((decided, None));
@@ -231,16 +249,10 @@ impl<'a> Rebasing<'a> {
     }
 
     /// The base that an image has, as it says itself or as it was given.
-    async fn old_base(
-        &self,
-        reference: &Reference,
-        image: &Image,
-        platform: &Platform,
-    ) -> Result<(Arc<dyn ImageSource>, Image), Error> {
+    async fn old_base(&self, reference: &Reference, image: &Image, platform: &Platform) -> Result<SourcedImage, Error> {
         if let Some(from) = &self.options.from {
-            let source: Arc<dyn ImageSource> = open_source(from, self.transports).await?.into();
-            let base = source.image(platform).await?;
-            return Ok((source, base));
+            let known = OldBase { name: from.to_string(), platform: platform.to_string() };
+            return self.known_base(known, platform, [from.clone()].into_iter()).await;
         }
         let labels = image.config.config().as_ref().and_then(|config| config.labels().clone()).unwrap_or_default();
         let unknown = |reason: &str| Error::NoBase { reference: reference.to_string(), reason: reason.to_owned() };
@@ -250,23 +262,40 @@ impl<'a> Rebasing<'a> {
         // image names may be another registry's, or gone.
         let named = labels.get(BASE_NAME).and_then(|name| name.parse::<RegistryReference>().ok());
         let named = named.map(|name| Reference::Registry(name.pinned(digest)));
-        let mut places = [self.options.onto.pinned(digest)].into_iter().chain(named);
-        let mut last = unknown("its base is nowhere to be found");
-        let found = loop {
-            let Some(place) = places.next() else { return Err(last) };
-            let source: Arc<dyn ImageSource> = match open_source(&place, self.transports).await {
-                Ok(source) => source.into(),
-                Err(error) => {
-                    last = error;
-                    continue;
-                }
+        let places = [self.options.onto.pinned(digest)].into_iter().chain(named);
+        self.known_base(OldBase { name: digest.to_string(), platform: platform.to_string() }, platform, places).await
+    }
+
+    /// The old base, from the first of `places` that has it. Images that share it share the reading of it.
+    async fn known_base(
+        &self,
+        base: OldBase,
+        platform: &Platform,
+        places: impl Iterator<Item = Reference>,
+    ) -> Result<SourcedImage, Error> {
+        let mut known = self.old_bases.lock().await;
+        if let Some((source, image)) = known.get(&base) {
+            return Ok((Arc::clone(source), image.clone()));
+        }
+        let mut last = None;
+        for place in places {
+            let read = async {
+                let source: Arc<dyn ImageSource> = open_source(&place, self.transports).await?.into();
+                let image = source.image(platform).await?;
+                Ok((source, image))
             };
-            match source.image(platform).await {
-                Ok(base) => break (source, base),
-                Err(error) => last = error,
+            match read.await {
+                Ok((source, image)) => {
+                    known.insert(base, (Arc::clone(&source), image.clone()));
+                    return Ok((source, image));
+                }
+                Err(error) => last = Some(error),
             }
-        };
-        Ok(found)
+        }
+        Err(last.unwrap_or_else(|| Error::NoBase {
+            reference: base.name,
+            reason: "there is no place to look for it".to_owned(),
+        }))
     }
 
     /// The image that has its base already, as one of several that are published together.
@@ -290,9 +319,8 @@ impl<'a> Rebasing<'a> {
         layers.extend(image.layers.iter().skip(base_layers).cloned());
         let mut config = Config::from_document(plan.config);
         let mut stack = Stack::new(layers);
-        let recorded = recorded_environment(&*image.source, &image.image).await?;
         let (inventory, record) = match plan.environment {
-            Environment::Kept => (recorded, false),
+            Environment::Kept => (recorded_environment(&*image.source, &image.image).await?, false),
             Environment::NewBase { record } => (new_environment, record),
             Environment::Unknown => {
                 let taken = envhash::inventory(&mut stack, &self.gatherer.cache, platform, self.work.path()).await?;

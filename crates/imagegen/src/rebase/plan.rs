@@ -12,7 +12,7 @@ use super::config::{self, FieldConflict};
 use super::facts::Facts;
 use super::paths::{self, Change};
 use crate::environment::touching;
-use crate::layer::{LayerIndex, Whiteout, whiteout};
+use crate::layer::{Entry, LayerIndex, Whiteout, whiteout};
 use crate::platform::Platform;
 
 /// Where the environment hash is recorded.
@@ -164,13 +164,12 @@ pub(super) fn not_a_base(facts: &Facts<'_>) -> Option<Conflict> {
 }
 
 /// Whether the bases' environments have to be known: something of the image was built against them, or records their hash.
-pub(super) fn needs_environments(facts: &Facts<'_>) -> bool {
-    let dependents = Dependents::of(facts);
+pub(super) fn needs_environments(facts: &Facts<'_>, dependents: &Dependents) -> bool {
     dependents.everything || !dependents.venvs.is_empty() || facts.image.tree.get(Path::new(ENV_HASH)).is_some()
 }
 
 /// Decides.
-pub(super) fn plan(facts: &Facts<'_>) -> Plan {
+pub(super) fn plan(facts: &Facts<'_>, dependents: &Dependents) -> Plan {
     let base = facts.old.diff_ids.len();
     if let Some(conflict) = not_a_base(facts) {
         return Plan { conflicts: vec![conflict], config: Map::new(), environment: Environment::Kept };
@@ -178,7 +177,6 @@ pub(super) fn plan(facts: &Facts<'_>) -> Plan {
     let own_indexes = &facts.image.indexes[base.min(facts.image.indexes.len())..];
     let own = paths::compare(&facts.old.view(), &facts.image.view(), &facts.new.view(), own_indexes);
     let mut conflicts: Vec<Conflict> = own.into_iter().map(|(path, change)| Conflict::Path { path, change }).collect();
-    let dependents = Dependents::of(facts);
     let mut environment = Environment::Kept;
     if let Some((old, new)) = facts.environments {
         let changes = vast_envhash::diff(old, new);
@@ -207,13 +205,13 @@ fn writes(index: &LayerIndex, path: &str) -> bool {
 /// A layer that a process made may have been built against all of it: it compiled, linked, resolved versions. One that was
 /// copied was built against the environments into which it puts something.
 #[derive(Default)]
-struct Dependents {
+pub(super) struct Dependents {
     everything: bool,
     venvs: BTreeSet<String>,
 }
 
 impl Dependents {
-    fn of(facts: &Facts<'_>) -> Self {
+    pub(super) fn of(facts: &Facts<'_>) -> Self {
         let base = facts.old.diff_ids.len();
         let own_history = config::own_history(&facts.old.config, &facts.image.config, base);
         let mut lines = own_history.iter().filter(|line| line["empty_layer"] != true);
@@ -227,28 +225,53 @@ impl Dependents {
             if !copied && !is_only_the_hash && !index.entries.is_empty() {
                 dependents.everything = true;
             }
-            dependents.venvs.extend(index.entries.iter().filter_map(|entry| venv_of(&entry.path, index)));
+            dependents.venvs.extend(index.entries.iter().filter_map(venv_of));
         }
         dependents
     }
 }
 
 /// The environment that something is put into: `main` for what lies below `venv/main`.
-fn venv_of(path: &Path, index: &LayerIndex) -> Option<String> {
-    let deleted = match whiteout(path) {
+fn venv_of(entry: &Entry) -> Option<String> {
+    let deleted = match whiteout(&entry.path) {
         Some(Whiteout::Path(path) | Whiteout::Opaque(path)) => Some(path),
         Some(Whiteout::Other) => return None,
         None => None,
     };
-    let path = deleted.as_deref().unwrap_or(path);
+    let path = deleted.as_deref().unwrap_or(&entry.path);
     let mut parts = path.iter();
     (parts.next()? == "venv").then_some(())?;
     let name = parts.next()?;
     // Directories that only lead somewhere put nothing there.
-    let is_content = deleted.is_some()
-        || index.entries.iter().any(|entry| entry.path == path && entry.kind != crate::layer::Kind::Directory);
+    let is_content = deleted.is_some() || entry.kind != crate::layer::Kind::Directory;
     is_content.then(|| name.to_string_lossy().into_owned())
 }
 
 /// The indexes of an image's layers as the plan takes them.
 pub(super) type Indexes = Vec<Arc<LayerIndex>>;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::layer::{Kind, Metadata};
+
+    #[test]
+    fn what_is_put_into_an_environment_or_deleted_of_it_counts_and_a_way_there_does_not() {
+        let file = || Kind::File { size: 1 };
+        for (path, kind, expected) in [
+            ("venv/main/lib/x", file(), Some("main")),
+            ("venv/main", file(), Some("main")),
+            ("venv/main/bin/python", Kind::Symlink { target: "/usr/bin/python3".into() }, Some("main")),
+            ("venv/main/lib", Kind::Directory, None),
+            ("venv/main/lib/.wh.x", file(), Some("main")),
+            ("venv/.wh.main", file(), Some("main")),
+            ("venv/main/.wh..wh..opq", file(), Some("main")),
+            ("venv/.wh..wh..opq", file(), None),
+            ("venv", Kind::Directory, None),
+            ("opt/venv/main/x", file(), None),
+        ] {
+            let entry = Entry { path: path.into(), kind, metadata: Metadata::root_owned(0o755, 0) };
+            assert_eq!(venv_of(&entry).as_deref(), expected, "{path}");
+        }
+    }
+}

@@ -26,7 +26,7 @@ pub(crate) async fn recorded_environment(source: &dyn ImageSource, image: &Image
             Ok(inventory) if inventory.scheme == vast_envhash::SCHEME && inventory.recompute() == inventory.hash => {
                 return Ok(Some(inventory));
             }
-            _ => tracing::warn!(%reference, digest = %entry.digest(), "an environment inventory cannot be used"),
+            _ => tracing::debug!(%reference, digest = %entry.digest(), "an environment inventory cannot be used"),
         }
     }
     Ok(None)

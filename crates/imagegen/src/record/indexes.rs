@@ -9,7 +9,7 @@ use oci_spec::image::Descriptor;
 use super::{Attachment, DIFF_ID, PATH_INDEXES, Place, Stored};
 use crate::Error;
 use crate::artifact;
-use crate::build::stack::{LayerBlob, StackLayer};
+use crate::build::stack::{LayerBlob, MAX_ENTRIES, StackLayer};
 use crate::digest::Digest;
 use crate::layer::{IndexCache, LayerIndex, PATH_INDEX};
 use crate::manifest::{blocking, describe, digest_of, malformed, read_small};
@@ -35,7 +35,7 @@ impl RecordedIndexes {
         for entry in source.referrers(&image.raw.digest(), Some(PATH_INDEXES)).await? {
             let Some(artifact) = artifact::fetch(&**source, &entry).await? else { continue };
             let Ok(manifest) = artifact::parse(&artifact, PATH_INDEXES, &reference) else {
-                tracing::warn!(%reference, digest = %entry.digest(), "a record of path indexes cannot be read");
+                tracing::debug!(%reference, digest = %entry.digest(), "a record of path indexes cannot be read");
                 continue;
             };
             for descriptor in manifest.layers() {
@@ -61,11 +61,21 @@ impl RecordedIndexes {
     }
 
     /// Reads the indexes of `layers` that are recorded and not in `cache` yet into it. Those that cannot be used stay unknown.
+    ///
+    /// # Errors
+    /// What reading meets, and more entries together than an image may have.
     pub(crate) async fn load(&mut self, layers: &[StackLayer], cache: &IndexCache) -> Result<(), Error> {
+        self.load_within(layers, cache, MAX_ENTRIES).await
+    }
+
+    async fn load_within(&mut self, layers: &[StackLayer], cache: &IndexCache, most: usize) -> Result<(), Error> {
         let mut wanted: HashMap<Digest, (Digest, Stored)> = HashMap::new();
+        let mut entries = 0;
         for layer in layers {
             let digest = layer.digest()?;
-            if let Some(stored) = self.by_diff_id.get(&layer.diff_id).filter(|_| cache.load(&digest).is_none()) {
+            if let Some(known) = cache.load(&digest) {
+                entries += known.entries.len();
+            } else if let Some(stored) = self.by_diff_id.get(&layer.diff_id) {
                 wanted.insert(digest, (layer.diff_id, stored.clone()));
             }
         }
@@ -79,7 +89,15 @@ impl RecordedIndexes {
         let mut reads = stream::iter(reads.map(Box::pin).collect::<Vec<_>>()).buffer_unordered(PARALLEL);
         while let Some(read) = reads.next().await {
             match read? {
-                (digest, _, Some(index)) => cache.note(&digest, Arc::new(index)),
+                (digest, _, Some(index)) => {
+                    entries += index.entries.len();
+                    if entries > most {
+                        let reference = layers.first().map(StackLayer::reference).unwrap_or_default();
+                        let why = format!("they hold more than {most} entries together");
+                        return Err(malformed("path indexes", &reference, &why));
+                    }
+                    cache.note(&digest, Arc::new(index));
+                }
                 (_, diff_id, None) => drop(self.by_diff_id.remove(&diff_id)),
             }
         }
@@ -102,11 +120,11 @@ async fn read(source: &dyn ImageSource, descriptor: &Descriptor, diff_id: Digest
     match decoded {
         Ok((index, stated)) if stated == diff_id => Ok(Some(index)),
         Ok(_) => {
-            tracing::warn!(%reference, digest = %descriptor.digest(), "a path index is of another layer than it says");
+            tracing::debug!(%reference, digest = %descriptor.digest(), "a path index is of another layer than it says");
             Ok(None)
         }
         Err(error) => {
-            tracing::warn!(%reference, digest = %descriptor.digest(), %error, "a path index cannot be used");
+            tracing::debug!(%reference, digest = %descriptor.digest(), %error, "a path index cannot be used");
             Ok(None)
         }
     }
@@ -153,5 +171,71 @@ impl StackLayer {
     /// The digest of the layer's blob.
     pub(crate) fn digest(&self) -> Result<Digest, Error> {
         digest_of(&self.descriptor, "a layer")
+    }
+
+    /// Whether its blob has this digest.
+    pub(crate) fn is(&self, digest: &Digest) -> bool {
+        self.digest().is_ok_and(|own| own == *digest)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Cursor;
+
+    use async_trait::async_trait;
+
+    use super::*;
+    use crate::layer::{Entry, Kind, Metadata};
+    use crate::source::BlobReader;
+
+    /// A place with this one blob.
+    struct OneBlob(Vec<u8>);
+
+    #[async_trait]
+    impl ImageSource for OneBlob {
+        fn reference(&self) -> String {
+            "memory".to_owned()
+        }
+
+        async fn top(&self) -> Result<RawManifest, Error> {
+            unreachable!()
+        }
+
+        async fn manifest(&self, _: &Descriptor) -> Result<RawManifest, Error> {
+            unreachable!()
+        }
+
+        async fn blob_size(&self, _: &Descriptor) -> Result<Option<u64>, Error> {
+            Ok(Some(self.0.len() as u64))
+        }
+
+        async fn open_blob(&self, _: &Descriptor) -> Result<BlobReader, Error> {
+            Ok(Box::new(Cursor::new(self.0.clone())))
+        }
+    }
+
+    #[tokio::test]
+    async fn indexes_that_hold_too_much_together_are_refused() {
+        let entry = Entry { path: "a".into(), kind: Kind::Directory, metadata: Metadata::root_owned(0o755, 0) };
+        let index = LayerIndex { entries: vec![entry; 3], contents: vec![None; 3] };
+        let mut recorded = RecordedIndexes::default();
+        let layers = ["one", "two"].map(|name| {
+            let diff_id = Digest::of(name.as_bytes());
+            let bytes = index.encode(&diff_id).unwrap();
+            let descriptor = describe(PATH_INDEX, &bytes);
+            let source: Arc<dyn ImageSource> = Arc::new(OneBlob(bytes));
+            let stored = Stored { descriptor, place: Place::Source(Arc::clone(&source)) };
+            recorded.by_diff_id.insert(diff_id, stored);
+            StackLayer { descriptor: describe("layer", name.as_bytes()), diff_id, blob: LayerBlob::Source(source) }
+        });
+        recorded.clone().load_within(&layers, &IndexCache::default(), 6).await.unwrap();
+        let error = recorded.clone().load_within(&layers, &IndexCache::default(), 5).await.unwrap_err();
+        let cause = std::error::Error::source(&error).unwrap().to_string();
+        assert_eq!(cause, "they hold more than 5 entries together");
+        // What is known already counts.
+        let cache = IndexCache::default();
+        cache.note(&layers[0].digest().unwrap(), Arc::new(index));
+        assert!(recorded.load_within(&layers, &cache, 5).await.is_err());
     }
 }

@@ -227,7 +227,7 @@ impl RegistryImage {
         let added = std::mem::take(&mut *self.referrers.added.lock().unwrap_or_else(PoisonError::into_inner));
         for (tag, entries) in added {
             if let Err(error) = self.add_to_list(&tag, &entries).await {
-                tracing::warn!(%tag, %error, "cannot confirm a list of referrers");
+                tracing::debug!(%tag, %error, "cannot confirm a list of referrers");
             }
         }
     }

@@ -143,7 +143,7 @@ async fn env_hash(mut stack: Stack, cache: &IndexCache, platform: &Platform, wor
         Some(_) => return finding(format!("{} is no file with a hash", envhash::FILE)),
         None => return finding(format!("{} is missing", envhash::FILE)),
     };
-    let spool = stack.contents(&[content].into(), work).await?;
+    let spool = stack.contents(&[content].into(), cache, work).await?;
     let recorded = spool.path(content).and_then(|path| std::fs::read_to_string(path).ok()).unwrap_or_default();
     let Ok(recorded) = recorded.trim().parse::<EnvHash>() else {
         return finding(format!("{} holds `{}`, which is no hash", envhash::FILE, recorded.trim().escape_debug()));

@@ -7,7 +7,7 @@ use std::io::Write as _;
 use std::path::Path;
 
 use serde_json::json;
-use vast_imagegen::build::{Limits, NamedContext};
+use vast_imagegen::build::{Limits, NamedContext, Options};
 use vast_imagegen::digest::Digest;
 use vast_imagegen::platform::Platform;
 
@@ -62,6 +62,23 @@ fn ended(mut archive: Vec<u8>) -> Vec<u8> {
     archive
 }
 
+/// A base of this one layer.
+fn below(workplace: &Workplace, layer: Vec<u8>) {
+    let config = json!({
+        "os": "linux",
+        "architecture": Platform::host().architecture,
+        "rootfs": {"type": "layers", "diff_ids": [Digest::of(&layer).to_string()]},
+    });
+    // As it is, packed or not: what its first bytes say counts.
+    let layer = ("application/vnd.oci.image.layer.v1.tar+gzip".to_owned(), layer);
+    write_layout(&workplace.path("below"), config.to_string().as_bytes(), &[layer]);
+}
+
+fn on_below(workplace: &Workplace, options: &mut Options) {
+    let below = format!("oci:{}:v1", workplace.path("below").display()).parse().unwrap();
+    options.contexts.insert("below".to_owned(), NamedContext::Image(below));
+}
+
 /// What becomes of `archive` as the source of an `ADD`, or as the layer of a base: the files of the image, or the refusal.
 fn outcome(archive: &[u8], as_base: bool) -> Result<BTreeMap<String, String>, String> {
     let workplace = Workplace::new("FROM below\nADD a.tar /un/\n");
@@ -73,14 +90,7 @@ fn outcome(archive: &[u8], as_base: bool) -> Result<BTreeMap<String, String>, St
         (ended(Vec::new()), "FROM below\nADD a.tar /un/\n".to_owned())
     };
     let workplace = workplace.dockerfile(&dockerfile);
-    // As it is, packed or not: what its first bytes say counts.
-    let config = json!({
-        "os": "linux",
-        "architecture": Platform::host().architecture,
-        "rootfs": {"type": "layers", "diff_ids": [Digest::of(&layer).to_string()]},
-    });
-    let layer = ("application/vnd.oci.image.layer.v1.tar+gzip".to_owned(), layer);
-    write_layout(&workplace.path("below"), config.to_string().as_bytes(), &[layer]);
+    below(&workplace, layer);
     let all = || {
         let mut found = everything(&workplace.path(""));
         found.retain(|path, _| !path.starts_with("result") && !path.starts_with("cache"));
@@ -89,8 +99,7 @@ fn outcome(archive: &[u8], as_base: bool) -> Result<BTreeMap<String, String>, St
     let before = all();
     let limits = Limits { archive_bytes: 64 << 20, layer_bytes: 64 << 20 };
     let built = workplace.build_as("result", |options| {
-        let below = format!("oci:{}:v1", workplace.path("below").display()).parse().unwrap();
-        options.contexts.insert("below".to_owned(), NamedContext::Image(below));
+        on_below(&workplace, options);
         options.limits = limits;
     });
     assert_eq!(all(), before, "nothing else was written");
@@ -296,6 +305,22 @@ fn the_bound_of_an_archive_can_be_moved_and_is_named() {
     let (said, hint) = build(4999).unwrap_err();
     assert!(said.ends_with("a.tar` cannot be unpacked"), "{said}");
     assert_eq!(hint.as_deref(), Some("if that is right, allow it with --max-archive SIZE"));
+}
+
+#[test]
+fn the_bound_of_a_layer_can_be_moved_and_is_named() {
+    let layer = ended(member(b"f", b'0', "", &[1; 5000]));
+    let build = |limit: u64| {
+        let workplace = Workplace::new("FROM below\nCOPY Dockerfile /un/\n");
+        below(&workplace, layer.clone());
+        let built = workplace.build_as("result", |options| {
+            on_below(&workplace, options);
+            options.limits.layer_bytes = limit;
+        });
+        built.map(|built| built.listing().len()).map_err(|error| error.hint())
+    };
+    assert_eq!(build(layer.len() as u64), Ok(3));
+    assert_eq!(build(4999), Err(Some("if that is right, allow it with --max-layer SIZE".to_owned())));
 }
 
 #[test]

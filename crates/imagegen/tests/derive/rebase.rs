@@ -1,10 +1,10 @@
 //! `rebase`: the everyday case that must pass, and each kind of conflict that must be refused with the exact list.
 
 use serde_json::json;
-use vast_imagegen::rebase::Kind;
+use vast_imagegen::rebase::{Kind, Rebasing};
 use vast_testkit::registry::Behaviour;
 
-use crate::support::{Bench, Files, PLATFORMS, told};
+use crate::support::{Bench, Files, PLATFORMS, run, told};
 
 const BASE: &str =
     "FROM scratch\nCOPY ROOT /\nENV PATH=/bin A=1\nENTRYPOINT [\"/entry\"]\nUSER old\nRUN env-hash > /.env_hash\n";
@@ -253,8 +253,12 @@ fn environments_may_differ_only_where_nothing_was_built_against_them() {
     let release = changed(&[("ROOT/etc/os-release", Some("VERSION_ID=\"13\"\n"))]);
     bench.build("base:v2", BASE, &release);
     // Files that were copied depend on nothing: the new environment is the base's, and the hash is written anew.
+    let mark = bench.mark();
     let outcomes = bench.rebase("one:v1", "base:v2", &[], "one:v2").unwrap();
     assert!(outcomes.iter().all(|outcome| outcome.possible), "{outcomes:?}");
+    let own =
+        format!("referrers/{}?artifactType=application%2Fvnd.vast", bench.image("one:v1", PLATFORMS[0]).raw.digest());
+    assert_eq!(bench.fetched_since(mark, &own), 1, "path indexes: its own environment is not asked for");
     let (base, own) = (bench.listing("base:v2", PLATFORMS[0]), bench.listing("one:v2", PLATFORMS[0]));
     assert_eq!(own["/.env_hash"], base["/.env_hash"]);
     assert_ne!(own["/.env_hash"], bench.listing("one:v1", PLATFORMS[0])["/.env_hash"]);
@@ -356,4 +360,32 @@ fn records_that_are_listed_and_gone_are_made_again() {
     bench.clean_up("app:v1");
     let outcomes = bench.rebase("app:v1", "base:v2", &[], "app:v2").unwrap();
     assert!(outcomes.iter().all(|outcome| outcome.possible), "{outcomes:?}");
+}
+
+#[test]
+fn images_share_the_reading_of_their_base_and_nothing_else_is_kept_in_memory() {
+    let bench = Bench::new();
+    bench.build("base:v1", BASE, ROOT);
+    bench.build("base:v2", BASE, &changed(&[("ROOT/opt/tools/boot.sh", Some("fixed"))]));
+    for name in ["one", "two"] {
+        derivative(&bench, &format!("{name}:v1"), "COPY a /a\n", &[("a", name)]);
+    }
+    let old = bench.image("base:v1", PLATFORMS[0]).raw.digest();
+    let indexes = bench.recorded_indexes("one:v1", PLATFORMS[0]);
+    let mark = bench.mark();
+    for from in [None, Some("base:v1")] {
+        let options = bench.rebase_options("base:v2", from, &[]);
+        let mark = bench.mark();
+        run(async {
+            let rebasing = Rebasing::new(&options, &bench.transports).await.unwrap();
+            for name in ["one:v1", "two:v1", "one:v1"] {
+                let rebased = rebasing.rebase(&bench.at(name).parse().unwrap()).await.unwrap();
+                assert!(rebased.built.is_some());
+            }
+        });
+        assert_eq!(bench.fetched_since(mark, &format!("/base/manifests/{old}")), 1, "{from:?}");
+        assert_eq!(bench.fetched_since(mark, &indexes[0]), 1, "of the old base's layer");
+        assert_eq!(bench.fetched_since(mark, indexes.last().unwrap()), 2, "of the image's own, once for each turn");
+    }
+    assert_eq!(bench.layers_fetched_since(mark), [""; 0]);
 }

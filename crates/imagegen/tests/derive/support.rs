@@ -15,6 +15,7 @@ use vast_imagegen::layer::{Compression, LayerIndex, NodeKind, Tree};
 use vast_imagegen::platform::Platform;
 use vast_imagegen::publish::{attach_only, publish};
 use vast_imagegen::rebase::{Kind, Outcome, Rebasing};
+use vast_imagegen::record::PATH_INDEXES;
 use vast_imagegen::reference::Reference;
 use vast_imagegen::registry::{Client, Settings};
 use vast_imagegen::source::{Image, ImageSource};
@@ -134,6 +135,23 @@ impl Bench {
         })
     }
 
+    pub(crate) fn rebase_options(
+        &self,
+        onto: &str,
+        from: Option<&str>,
+        allow: &[Kind],
+    ) -> vast_imagegen::rebase::Options {
+        vast_imagegen::rebase::Options {
+            onto: self.at(onto).parse().unwrap(),
+            from: from.map(|from| self.at(from).parse().unwrap()),
+            allow: allow.iter().copied().collect::<BTreeSet<_>>(),
+            compression: Compression::Gzip,
+            stamp: Stamp { epoch: DEFAULT_EPOCH, ..Stamp::default() },
+            cache: None,
+            work: self.dir.path().join("work"),
+        }
+    }
+
     /// Rebases and, where that is possible, pushes.
     pub(crate) fn rebase(&self, image: &str, onto: &str, allow: &[Kind], to: &str) -> Result<Vec<Outcome>, Error> {
         self.rebase_from(image, onto, None, allow, to)
@@ -148,15 +166,7 @@ impl Bench {
         to: &str,
     ) -> Result<Vec<Outcome>, Error> {
         let (image, to): (Reference, Reference) = (self.at(image).parse().unwrap(), self.at(to).parse().unwrap());
-        let options = vast_imagegen::rebase::Options {
-            onto: self.at(onto).parse().unwrap(),
-            from: from.map(|from| self.at(from).parse().unwrap()),
-            allow: allow.iter().copied().collect::<BTreeSet<_>>(),
-            compression: Compression::Gzip,
-            stamp: Stamp { epoch: DEFAULT_EPOCH, ..Stamp::default() },
-            cache: None,
-            work: self.dir.path().join("work"),
-        };
+        let options = self.rebase_options(onto, from, allow);
         run(async {
             let rebasing = Rebasing::new(&options, &self.transports).await?;
             let rebased = rebasing.rebase(&image).await?;
@@ -254,6 +264,24 @@ impl Bench {
                 self.registry.delete_manifest(name.split(':').next().unwrap(), entry.digest().as_ref());
             }
         }
+    }
+
+    /// The digests of the path indexes that are recorded with one platform of an image, from the bottom layer up.
+    pub(crate) fn recorded_indexes(&self, name: &str, platform: &str) -> Vec<String> {
+        let image = self.image(name, platform).raw.digest();
+        run(async {
+            let source = self.source(name).await;
+            let entries = source.referrers(&image, Some(PATH_INDEXES)).await.unwrap();
+            let record = source.manifest(&entries[0]).await.unwrap();
+            let record = vast_imagegen::artifact::parse(&record, PATH_INDEXES, name).unwrap();
+            record.layers().iter().map(|index| index.digest().to_string()).collect()
+        })
+    }
+
+    /// How often something was fetched since `mark` requests had been made whose address contains `part`.
+    pub(crate) fn fetched_since(&self, mark: usize, part: &str) -> usize {
+        let fetched = self.registry.log().into_iter().skip(mark);
+        fetched.filter(|entry| entry.method == "GET" && entry.target.contains(part)).count()
     }
 
     /// Whether any of an image's layers was fetched since `mark` requests had been made.

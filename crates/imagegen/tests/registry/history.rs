@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use vast_imagegen::Error;
+use vast_imagegen::artifact;
 use vast_imagegen::digest::Digest;
 use vast_imagegen::history;
 use vast_imagegen::manifest::OCI_INDEX;
@@ -220,6 +221,20 @@ async fn another_publisher_in_between_is_noticed() {
     assert!(error.hint().is_some());
     tag.back().await.unwrap();
     assert_eq!(tag.now(), Some(a));
+}
+
+#[tokio::test]
+async fn a_rollback_that_fails_leaves_no_upload_behind() {
+    let registry = Registry::start();
+    let tag = Tag::new(&registry);
+    tag.publish("a").await;
+    let b = tag.publish("b").await;
+    // What a record refers to is not there, and cannot be put there.
+    registry.fault(Fault::new("HEAD", &digest(artifact::EMPTY), Kind::Status(404)));
+    registry.fault(Fault::new("PUT", "/blobs/uploads/", Kind::Status(422)));
+    tag.back().await.unwrap_err();
+    assert!(registry.log().iter().any(|entry| entry.fault == Some(Kind::Status(422))), "an upload was begun");
+    assert_eq!((tag.now(), registry.open_uploads()), (Some(b), 0));
 }
 
 #[tokio::test]
