@@ -75,6 +75,33 @@ fn a_caddy_that_refuses_or_is_absent_leaves_the_caddyfile_and_still_the_applicat
     }
 }
 
+/// A Caddy that refuses the redirect, and certificates.
+const OLD_CADDY: &str = r#"#!/bin/sh
+for file; do :; done
+grep -q http_redirect "$file" && { echo "unrecognized: http_redirect" >&2; exit 1; }
+grep -q instance.crt "$file" && { echo "the certificate is no good" >&2; exit 1; }
+exit 0
+"#;
+
+#[test]
+fn a_caddy_that_lacks_the_redirect_says_what_is_the_matter_with_the_certificate() {
+    let root = root();
+    let (etc, caddy) = (root.path().join("etc"), root.path().join("caddy"));
+    fs::create_dir_all(&etc).unwrap();
+    let key = vast_boot::certificate::new_key().unwrap();
+    let pair = vast_boot::certificate::self_signed(&key, jiff::Timestamp::now()).unwrap();
+    fs::write(etc.join("instance.crt"), pair).unwrap();
+    fs::write(etc.join("instance.key"), key.serialize_pem()).unwrap();
+    fs::write(&caddy, OLD_CADDY).unwrap();
+    fs::set_permissions(&caddy, fs::Permissions::from_mode(0o755)).unwrap();
+    let mut command = portal(root.path(), &["caddy", "--caddy", caddy.to_str().unwrap()]);
+    let (code, output) = ran(command.env("ENABLE_HTTPS", "true"));
+    let said = text(&output.stderr);
+    assert!(code == 0 && said.contains("does not take the certificate: the certificate is no good"), "{said}");
+    assert!(!said.contains("http_redirect"), "{said}");
+    assert!(fs::read_to_string(etc.join("Caddyfile")).unwrap().contains("http://:8188 {"));
+}
+
 #[test]
 fn warnings_name_what_is_not_followed() {
     let root = root();

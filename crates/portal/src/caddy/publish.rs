@@ -63,9 +63,10 @@ pub fn publish(
     if let Some(tls) = &mut modest.tls {
         tls.redirect_http = false;
     }
-    if try_publish(&render(applications, &modest), &target, caddy).is_ok() {
+    // A Caddy that does not know the redirect says only that of the first text, and what is the matter with the pair of this one.
+    let Err(refused) = try_publish(&render(applications, &modest), &target, caddy) else {
         return Ok(Published::WithoutRedirect);
-    }
+    };
     // Whatever the check of the pair lets through, Caddy decides; its answer costs HTTPS and not the portal.
     modest.tls = None;
     match (try_publish(&render(applications, &modest), &target, caddy), refused) {
