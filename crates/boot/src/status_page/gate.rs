@@ -48,6 +48,11 @@ impl Written {
         Self { file, before: env.clone() }
     }
 
+    /// All of it: what the gate compares with must not be shown.
+    pub(super) fn environment(&self) -> &Environment {
+        &self.file
+    }
+
     /// The variables that count. A value that a stage has changed is newer than the file.
     pub(super) fn variables(&self, env: &Environment) -> Variables {
         let counts = |name: &str| {

@@ -188,9 +188,10 @@ fn whoever_the_portal_would_let_in_sees_the_page_and_nobody_else() {
 #[test]
 fn a_password_that_the_user_has_changed_does_not_open_any_more() {
     let instance = Instance::new();
-    instance.fake.stage("05-hold.sh", HOLD);
+    instance.fake.stage("05-hold.sh", &format!("echo changed is the password; {HOLD}"));
     instance.fake.write("/etc/environment", "# Template controlled environment for C.7\nWEB_PASSWORD=\"changed\"\n");
-    let started = instance.serving(&[]);
+    let started = instance.holding(&[]);
+    assert!(instance.status()["output"].as_array().unwrap().contains(&"*** is the password".into()));
     let status = |password: &str| instance.get(&format!("/status.json?token={password}"), "").status;
     assert_eq!((status("changed"), status("w3b+passw:rd"), status(TOKEN)), (200, 401, 200));
     instance.go();
