@@ -7,6 +7,8 @@ mod text;
 
 use crate::environment::Environment;
 
+pub(crate) use text::percent_encoded;
+
 /// Values shorter than this are too likely to be ordinary words; replacing them would garble messages.
 const SHORTEST_SECRET_BYTES: usize = 5;
 
@@ -50,7 +52,7 @@ impl Redactor {
         // The frame of a private key is no secret, and what tells others of its kind.
         let is_line = |line: &&str| line.len() >= SHORTEST_LINE_BYTES && !line.starts_with("-----");
         self.secrets.extend(secret.lines().map(str::trim).filter(is_line).map(str::to_owned));
-        let spellings = [secret.to_owned(), text::percent_encoded(secret), text::json_escaped(secret)];
+        let spellings = [secret.to_owned(), percent_encoded(secret), text::json_escaped(secret)];
         self.secrets.extend(spellings.into_iter().filter(|spelling| spelling.len() >= SHORTEST_SECRET_BYTES));
         self.secrets.sort_by(|one, other| other.len().cmp(&one.len()).then_with(|| one.cmp(other)));
         self.secrets.dedup();
