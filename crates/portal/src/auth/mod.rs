@@ -89,7 +89,7 @@ pub enum Decision {
     Wait(Duration),
 }
 
-/// Decides about requests; cheap to ask, made once per process.
+/// Decides about requests: cheap to ask, less so to make. What it knows of guesses begins anew with it.
 #[derive(Debug)]
 pub struct Authenticator {
     credentials: Credentials,
