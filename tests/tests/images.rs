@@ -100,3 +100,55 @@ fn verify_finds_every_layer_as_its_manifest_says() {
     program::run(Command::new(prepared.builder.binary("vast-imagegen")).args(["verify", "--deep", &reference]))
         .unwrap();
 }
+
+/// Runs a command in an image, as root, on an overlay of its root that goes with it; its exit status and what it printed.
+fn in_image(rootfs: &Path, command: &str) -> (Option<i32>, String) {
+    let scratch = tempfile::tempdir().unwrap();
+    let script = "mount --make-rprivate / && mount -t tmpfs none . && mkdir upper work root && \
+                  mount -t overlay none -o lowerdir=\"$1\",upperdir=upper,workdir=work root && mount -t proc none root/proc && \
+                  exec chroot root /bin/sh -c \"$2\"";
+    let output = Command::new("unshare")
+        .args(["--mount", "--pid", "--fork", "--kill-child", "sh", "-ec", script, "sh"])
+        .arg(rootfs)
+        .arg(command)
+        .current_dir(scratch.path())
+        .env_clear()
+        .env("PATH", "/opt/instance-tools/bin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
+        .output()
+        .unwrap();
+    (output.status.code(), String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+#[test]
+fn the_commands_that_scripts_call_are_in_the_image_and_answer() {
+    let prepared = prepare().unwrap();
+    let rootfs = &prepared.hello.rootfs;
+    let hash = fs::read_to_string(rootfs.join(".env_hash")).unwrap();
+    for (command, code, printed) in [
+        ("env-hash", 0, hash.as_str()),
+        // The image brings no pair; stage 55 makes one.
+        ("cert-usable >/dev/null", 1, ""),
+        ("vast-boot run --only 55 >/dev/null && cert-usable >/dev/null", 0, ""),
+        ("cuda-driver-version", 1, ""),
+        ("cuda-driver-version --native", 1, ""),
+        ("propagate_ssh_keys.sh", 0, ""),
+        (
+            "mkdir -p /root/.ssh && echo ssh-ed25519 AAAA me >/root/.ssh/authorized_keys && propagate_ssh_keys.sh && cat /home/user/.ssh/authorized_keys",
+            0,
+            "ssh-ed25519 AAAA me\n",
+        ),
+        (
+            "VAST_CONTAINERLABEL=C.7 venv-backup.sh >/list && grep -c '^/workspace/.venv-backups/7/venv-main-' /list && grep -c '^notebook==' $(cat /list)",
+            0,
+            "1\n1\n",
+        ),
+        ("echo hello | PROC_NAME=x log-tee >/dev/null && cat /var/log/x.log", 0, "hello\n"),
+    ] {
+        assert_eq!(in_image(rootfs, command), (Some(code), printed.to_owned()), "{command}");
+    }
+    for name in ["env-hash", "cert-usable", "cuda-driver-version", "propagate_ssh_keys.sh", "venv-backup.sh", "log-tee"]
+    {
+        let path = format!("/opt/instance-tools/bin/{name}");
+        assert_eq!(in_image(rootfs, &format!("command -v {name}")), (Some(0), format!("{path}\n")));
+    }
+}

@@ -40,7 +40,7 @@
       if (!answer.headers.get('X-Vast-Boot-Status') || answer.status !== 503) { location.reload(); return; }
       return answer.text().then(show).then(later);
     }).catch(function () {
-      link.textContent = 'No answer just now; this page keeps looking.';
+      link.textContent = 'No answer just now; this page keeps looking. Reload it if the certificate has changed.';
       later();
     });
   }

@@ -46,7 +46,7 @@ impl Environment {
     /// Whether `name` says `true`, in any case.
     #[must_use]
     pub fn is_true(&self, name: &str) -> bool {
-        self.non_empty(name).is_some_and(|value| value.eq_ignore_ascii_case("true"))
+        self.get(name).is_some_and(says_true)
     }
 
     /// Sets `name`.
@@ -114,6 +114,12 @@ impl Environment {
         });
         Self(pairs.collect())
     }
+}
+
+/// Whether a value says `true`, in any case.
+#[must_use]
+pub fn says_true(value: &str) -> bool {
+    value.trim().eq_ignore_ascii_case("true")
 }
 
 impl FromIterator<(OsString, OsString)> for Environment {

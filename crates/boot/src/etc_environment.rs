@@ -3,8 +3,8 @@
 //! Users edit the file, so it is written only when its first line does not name this instance: on the first boot, and when a snapshot
 //! moved.
 
-use std::ffi::OsStr;
-use std::os::unix::ffi::OsStrExt;
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
 use crate::env_vars;
 use crate::environment::{Environment, is_identifier};
@@ -40,7 +40,7 @@ pub fn belongs_to(text: &[u8], instance: &str) -> bool {
 /// ```
 #[must_use]
 pub fn render(env: &Environment, instance: &str) -> Vec<u8> {
-    // PATH first: an interrupted reader has at least that.
+    // PATH first, if its line is not itself too long for some: a reader that is interrupted has at least that.
     let path = env.get_os(env_vars::PATH).map(|path| (OsStr::new(env_vars::PATH), path));
     let others = env.iter().filter(|(name, _)| *name != env_vars::PATH && is_written(name));
     let mut lines: Vec<_> =
@@ -54,17 +54,23 @@ pub fn render(env: &Environment, instance: &str) -> Vec<u8> {
     text
 }
 
-/// The plain assignments of the file's text, as PAM reads them: nothing is expanded.
+/// The plain assignments of the file's text, as a shell that sources it reads them. What only a shell can tell the value of is left out.
 #[must_use]
 pub fn plain(text: &[u8]) -> Environment {
-    let text = String::from_utf8_lossy(text);
-    let pairs = text.lines().filter_map(|line| {
-        let (name, value) = line.trim_start_matches("export ").split_once('=')?;
-        let value = value.trim();
-        let inner = ['"', '\''].iter().find_map(|quote| value.strip_prefix(*quote)?.strip_suffix(*quote));
-        Some((name.trim(), inner.unwrap_or(value)))
-    });
-    pairs.filter(|(name, _)| is_identifier(name.as_ref())).collect()
+    let mut env = Environment::new();
+    for line in text.split(|&byte| byte == b'\n') {
+        let line = line.strip_suffix(b"\r").unwrap_or(line).trim_ascii_start();
+        let line = line.strip_prefix(b"export ").unwrap_or(line).trim_ascii_start();
+        let mut parts = line.splitn(2, |&byte| byte == b'=');
+        let (Some(name), Some(word)) = (parts.next(), parts.next()) else { continue };
+        let Some(name) = OsStr::from_bytes(name).to_str().filter(|name| is_identifier(name.as_ref())) else { continue };
+        match quote::read(word) {
+            Some(value) => env.set(name, OsString::from_vec(value)),
+            // The last one counts, so one before it does not.
+            None => env.remove(name),
+        }
+    }
+    env
 }
 
 fn is_written(name: &OsStr) -> bool {

@@ -57,11 +57,15 @@ pub fn publish_exact(path: &Path, content: &[u8], mode: u32) -> Result<(), Error
     Ok(())
 }
 
+/// What the names end with under which [`publish`] and [`publish_exact`] write, which begin with a dot and the target's. Somebody's own
+/// `.NAME.backup` has no such end.
+pub const STAGED: &str = ".vast-boot";
+
 fn staged(directory: &Path, target: &Path, content: &[u8]) -> io::Result<tempfile::NamedTempFile> {
     let mut prefix = std::ffi::OsString::from(".");
     prefix.push(target.file_name().unwrap_or_default());
     prefix.push(".");
-    let mut staged = tempfile::Builder::new().prefix(&prefix).tempfile_in(directory)?;
+    let mut staged = tempfile::Builder::new().prefix(&prefix).suffix(STAGED).tempfile_in(directory)?;
     staged.write_all(content)?;
     Ok(staged)
 }
@@ -83,6 +87,8 @@ pub fn unmark(path: &Path) -> Result<bool, Error> {
     match fs::remove_file(path) {
         Ok(()) => Ok(true),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        // On a read-only file system the kernel says only that, whether there is such a file or not.
+        Err(_) if fs::symlink_metadata(path).is_err_and(|error| error.kind() == io::ErrorKind::NotFound) => Ok(false),
         Err(source) => Err(Error::Write { path: path.to_owned(), source }),
     }
 }

@@ -104,6 +104,56 @@ pub fn assignment(name: &OsStr, value: &OsStr) -> Vec<u8> {
     line
 }
 
+/// The value that sourcing `NAME=WORD` assigns, told from what follows the `=` in its line: what [`assignment`] has written, and what
+/// people write by hand. Nothing where only a shell can tell: something is expanded, a command follows, a quote stays open.
+///
+/// ```
+/// use vast_boot::quote::read;
+/// assert_eq!(read(br#""it's \$5" # a remark"#).as_deref(), Some(&b"it's $5"[..]));
+/// assert_eq!(read(br#""$HOME/x""#), None);
+/// ```
+#[must_use]
+pub fn read(word: &[u8]) -> Option<Vec<u8>> {
+    let mut value = Vec::with_capacity(word.len());
+    let mut bytes = word.iter().copied();
+    while let Some(byte) = bytes.next() {
+        match byte {
+            b'"' => read_double_quoted(&mut bytes, &mut value)?,
+            b'\'' => loop {
+                match bytes.next()? {
+                    b'\'' => break,
+                    other => value.push(other),
+                }
+            },
+            b'\\' => value.push(bytes.next()?),
+            b' ' | b'\t' => {
+                let next = bytes.find(|byte| !b" \t".contains(byte));
+                return next.is_none_or(|byte| byte == b'#').then_some(value);
+            }
+            b'$' | b'`' | b'~' | b';' | b'&' | b'|' | b'<' | b'>' | b'(' | b')' | b'\0' => return None,
+            other => value.push(other),
+        }
+    }
+    Some(value)
+}
+
+fn read_double_quoted(bytes: &mut impl Iterator<Item = u8>, value: &mut Vec<u8>) -> Option<()> {
+    loop {
+        match bytes.next()? {
+            b'"' => return Some(()),
+            b'$' | b'`' | b'\0' => return None,
+            b'\\' => {
+                let escaped = bytes.next()?;
+                if !b"\"$`\\".contains(&escaped) {
+                    value.push(b'\\');
+                }
+                value.push(escaped);
+            }
+            other => value.push(other),
+        }
+    }
+}
+
 fn quoted(quote: u8, value: &[u8], line: &mut Vec<u8>) {
     line.push(quote);
     line.extend_from_slice(value);
@@ -162,6 +212,35 @@ mod tests {
         let line = assignment("A".as_ref(), std::os::unix::ffi::OsStrExt::from_bytes(b"\xc2\\\n"));
         assert_eq!(String::from_utf8(line).unwrap(), r#"A=; eval "$(printf %b 'A='\''\0302\\\n'\''')""#);
         assert_eq!(written("\u{e9}\n"), "A=$(printf %b. '\u{e9}\\n'); A=${A%.}");
+    }
+
+    #[test]
+    fn what_people_write_is_read_as_a_shell_reads_it_or_not_at_all() {
+        for (word, expected) in [
+            ("changed", Some("changed")),
+            ("", Some("")),
+            ("a#b", Some("a#b")),
+            ("a # b", Some("a")),
+            ("a\t ", Some("a")),
+            (r#"a'b c'"d"\ e"#, Some("ab cd e")),
+            (r#""a\b\\""#, Some(r"a\b\")),
+            ("a b", None),
+            (" a", None),
+            ("$A", None),
+            ("\"`id`\"", None),
+            ("a;b", None),
+            ("~/x", None),
+            ("\"open", None),
+            ("'open", None),
+            ("open\\", None),
+        ] {
+            assert_eq!(read(word.as_bytes()), expected.map(|value| value.as_bytes().to_vec()), "{word:?}");
+        }
+        for value in ["a\nPATH=/evil\n", "\n"] {
+            assert_eq!(read(written(value).strip_prefix("A=").unwrap().as_bytes()), None, "{value:?}");
+        }
+        let line = assignment("A".as_ref(), std::os::unix::ffi::OsStrExt::from_bytes(b"\xc2\n"));
+        assert_eq!(read(&line[2..]), None);
     }
 
     #[test]

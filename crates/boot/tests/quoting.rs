@@ -8,7 +8,7 @@ use std::process::Command;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use vast_boot::environment::Environment;
-use vast_boot::etc_environment::render;
+use vast_boot::etc_environment::{plain, render};
 
 /// What a fresh `shell` has exported after sourcing the file.
 fn sourced(shell: &str, locale: &str, file: &[u8]) -> Environment {
@@ -67,6 +67,47 @@ proptest! {
         }
     }
 
+}
+
+/// Lines as people write them, with what a shell works out and what it does not.
+fn words() -> impl Strategy<Value = Vec<String>> {
+    let pieces = vec![
+        "'", "\"", "\\", "$", "`", "a", "B", " ", "\t", "#", "~", ";", "&", "|", "(", ")", "<", ">", "=", "!", "*",
+        "[", "{a,b}", "é", ":", "\r", "'a b'", "\"a b\"", "\"\\$\"", "\"it's\"", "\\'",
+    ];
+    vec(vec(prop::sample::select(pieces), 0..6).prop_map(|pieces| pieces.concat()), 1..60)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 150, ..ProptestConfig::default() })]
+
+    /// What only a shell can tell are values with a newline, of all that we write.
+    #[test]
+    fn what_is_written_is_read_back_without_a_shell(values in values()) {
+        let env: Environment = values.iter().enumerate().map(|(number, value)| (format!("V{number}").into(), value.clone())).collect();
+        let read = plain(&render(&env, "1"));
+        for (name, value) in env.iter() {
+            let expected = Some(value).filter(|value| !value.as_bytes().contains(&b'\n'));
+            prop_assert_eq!(read.get_os(name.to_str().unwrap()), expected, "{}", name.display());
+        }
+    }
+
+    /// If one of them were misread, those behind it would show it as well: an open quote, a command.
+    #[test]
+    fn what_is_read_without_a_shell_is_what_a_shell_reads(words in words(), locale in prop::sample::select(vec!["C", "C.UTF-8"])) {
+        let lines = words.iter().enumerate().map(|(number, word)| (format!("V{number}"), word));
+        let lines = lines.filter(|(name, word)| plain(format!("{name}={word}").as_bytes()).get_os(name).is_some());
+        // Stage 10 mends line ends before it sources.
+        let lines: Vec<_> = lines.map(|(name, word)| format!("{name}={}\n", word.trim_end_matches('\r'))).collect();
+        let text = lines.concat();
+        let env = plain(text.as_bytes());
+        for shell in ["bash", "dash"] {
+            let read = sourced(shell, locale, text.as_bytes());
+            for (name, value) in env.iter() {
+                prop_assert_eq!(read.get_os(name.to_str().unwrap()), Some(value), "{} in {} of {}", name.display(), shell, &text);
+            }
+        }
+    }
 }
 
 proptest! {

@@ -75,6 +75,79 @@ fn a_caddy_that_refuses_or_is_absent_leaves_the_caddyfile_and_still_the_applicat
     }
 }
 
+/// Makes `etc` below the working directory read-only in a mount namespace, and runs a command there with a boot's umask.
+const READ_ONLY: &str =
+    "mount --make-rprivate / && mount --bind etc etc && mount -o remount,ro,bind etc && umask 002 && exec \"$@\"";
+
+#[test]
+fn where_etc_is_read_only_the_portal_has_its_files_elsewhere_and_finds_them_again() {
+    let root = root();
+    fs::set_permissions(root.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    fs::create_dir_all(root.path().join("etc")).unwrap();
+    let read_only = |before: &[&str], arguments: &[&str]| {
+        let inner = portal(root.path(), arguments);
+        let mut command = Command::new("unshare");
+        command.args(["--mount", "sh", "-c", READ_ONLY, "sh"]).args(before).current_dir(root.path());
+        command.arg(inner.get_program()).args(inner.get_args()).env_clear();
+        command.envs(inner.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        ran(&mut command)
+    };
+    let (code, output) = read_only(&[], &["caddy"]);
+    assert_eq!(code, 0, "{}", text(&output.stderr));
+    let kept = root.path().join("run/vast-portal");
+    assert!(text(&output.stdout).contains("run/vast-portal/Caddyfile"), "{}", text(&output.stdout));
+    assert!(fs::read_to_string(kept.join("Caddyfile")).unwrap().contains(":8188 {"));
+    let (code, output) = read_only(&[], &["token"]);
+    assert_eq!((code, text(&output.stdout)), (0, fs::read_to_string(kept.join("vast-portal.token")).unwrap() + "\n"));
+    // Also who may not write to /etc anyway finds them.
+    for (before, label, answer) in [
+        (&[][..], "ComfyUI", 0),
+        (&[], "Other", 1),
+        (&["setpriv", "--reuid", "1001", "--regid", "0", "--clear-groups"], "ComfyUI", 0),
+    ] {
+        let (code, output) = read_only(before, &["listed", label]);
+        assert_eq!(code, answer, "{label}: {}", text(&output.stderr));
+    }
+    for (path, mode) in [("", 0o755), ("portal.yaml", 0o644), ("Caddyfile", 0o644), ("vast-portal.token", 0o600)] {
+        assert_eq!(fs::metadata(kept.join(path)).unwrap().permissions().mode() & 0o7777, mode, "{path}");
+    }
+    assert_eq!(fs::read_dir(root.path().join("etc")).unwrap().count(), 0);
+    // What is in /etc stays what counts.
+    fs::write(
+        root.path().join("etc/portal.yaml"),
+        fs::read_to_string(kept.join("portal.yaml")).unwrap().replace("ComfyUI", "Mine"),
+    )
+    .unwrap();
+    assert_eq!([read_only(&[], &["listed", "Mine"]).0, read_only(&[], &["listed", "ComfyUI"]).0], [0, 1]);
+}
+
+/// A Caddy that refuses the redirect, and certificates.
+const OLD_CADDY: &str = r#"#!/bin/sh
+for file; do :; done
+grep -q http_redirect "$file" && { echo "unrecognized: http_redirect" >&2; exit 1; }
+grep -q instance.crt "$file" && { echo "the certificate is no good" >&2; exit 1; }
+exit 0
+"#;
+
+#[test]
+fn a_caddy_that_lacks_the_redirect_says_what_is_the_matter_with_the_certificate() {
+    let root = root();
+    let (etc, caddy) = (root.path().join("etc"), root.path().join("caddy"));
+    fs::create_dir_all(&etc).unwrap();
+    let key = vast_boot::certificate::new_key().unwrap();
+    let pair = vast_boot::certificate::self_signed(&key, jiff::Timestamp::now()).unwrap();
+    fs::write(etc.join("instance.crt"), pair).unwrap();
+    fs::write(etc.join("instance.key"), key.serialize_pem()).unwrap();
+    fs::write(&caddy, OLD_CADDY).unwrap();
+    fs::set_permissions(&caddy, fs::Permissions::from_mode(0o755)).unwrap();
+    let mut command = portal(root.path(), &["caddy", "--caddy", caddy.to_str().unwrap()]);
+    let (code, output) = ran(command.env("ENABLE_HTTPS", "true"));
+    let said = text(&output.stderr);
+    assert!(code == 0 && said.contains("does not take the certificate: the certificate is no good"), "{said}");
+    assert!(!said.contains("http_redirect"), "{said}");
+    assert!(fs::read_to_string(etc.join("Caddyfile")).unwrap().contains("http://:8188 {"));
+}
+
 #[test]
 fn warnings_name_what_is_not_followed() {
     let root = root();

@@ -17,7 +17,7 @@
 //! - A string alone does not say which of its two ports the user reaches. [`PortalConfig::resolve`] decides that entry by entry
 //!   from what the platform publishes ([`PortMap`]).
 //! - [`jupyter`] holds the rules that boot applies to the string, [`yaml`] the file, [`listed`] the question that every
-//!   supervisor script asks: is this application turned on?
+//!   supervisor script asks: is this application turned on? [`place`] tells where the file is on an instance that cannot write to `/etc`.
 //!
 //! ```
 //! use std::collections::BTreeMap;
@@ -48,6 +48,7 @@ pub mod jupyter;
 mod lenient;
 pub mod listed;
 mod model;
+pub mod place;
 mod problem;
 mod render;
 mod resolve;

@@ -44,3 +44,7 @@ pub mod supervisor;
 pub mod web;
 
 pub use error::Error;
+
+/// The portal's picture, as SVG. The page that stands in its place during a boot shows the same, so that the tab looks the same before and
+/// after.
+pub const ICON: &str = include_str!("../assets/icon.svg");

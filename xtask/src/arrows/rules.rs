@@ -61,7 +61,10 @@ const ARROWS: &[Arrows] = &[
             whole("vast-envhash"),
             whole("vast-gpu"),
             whole("vast-portal-config"),
-            Arrow { to: "vast-portal", modules: &["auth", "caddy", "certificate", "env_vars", "logtee", "Error"] },
+            Arrow {
+                to: "vast-portal",
+                modules: &["auth", "caddy", "certificate", "env_vars", "logtee", "Error", "ICON"],
+            },
         ],
     },
     Arrows {
@@ -234,7 +237,7 @@ mod tests {
         assert_eq!(
             with(Some("server")),
             [
-                "lib.rs:7: vast-boot uses server of vast-portal; it may use auth, caddy, certificate, env_vars, logtee, Error only"
+                "lib.rs:7: vast-boot uses server of vast-portal; it may use auth, caddy, certificate, env_vars, logtee, Error, ICON only"
             ]
         );
         assert_eq!(with(None).len(), 1);

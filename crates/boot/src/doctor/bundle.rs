@@ -18,6 +18,8 @@ use std::path::Path;
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
+use vast_portal::caddy::caddyfile;
+use vast_portal_config::yaml;
 
 use super::limits::CGROUP;
 use super::{Look, Report, Severity, disk, quoted, render};
@@ -37,14 +39,7 @@ const LOGS_BYTES: usize = 24 << 20;
 const DEPTH: usize = 3;
 
 /// Files that are taken whole, if they are there.
-const FILES: [&str; 6] = [
-    journal::CURRENT,
-    vast_gpu::cuda::FAILED_MARKER,
-    CONFIG,
-    "/etc/portal.yaml",
-    "/etc/Caddyfile",
-    etc_environment::PATH,
-];
+const FILES: [&str; 4] = [journal::CURRENT, vast_gpu::cuda::FAILED_MARKER, CONFIG, etc_environment::PATH];
 
 /// The container's limits and what is used of them, in version 2 and 1.
 const LIMITS: [&str; 13] = [
@@ -92,6 +87,11 @@ pub fn members(look: &Look<'_>, report: &Report) -> Members {
     }
     for file in FILES {
         collected.file(&look.root.join(file), file);
+    }
+    for file in [yaml::path(look.root.path()), caddyfile(look.root.path())] {
+        // As the instance names it, whatever root it is looked at from.
+        let named = file.strip_prefix(look.root.path()).unwrap_or(&file);
+        collected.file(&file, &format!("/{}", named.display()));
     }
     for limit in LIMITS {
         // These are no plain files by their size, so they are read to their end.

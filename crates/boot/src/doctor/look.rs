@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
+use vast_portal::auth::{key_file, token_file};
 
 use super::quoted;
 use crate::environment::{Environment, is_identifier};
@@ -76,14 +77,8 @@ fn written(root: &Root) -> Environment {
     etc_environment::plain(&text)
 }
 
-/// Files that hold nothing but secrets: the portal's token and key, the instance's private key, Hugging Face's login.
-const SECRET_FILES: [&str; 5] = [
-    "/etc/vast-portal.token",
-    "/etc/vast-portal.key",
-    certificate::KEY,
-    "/root/.cache/huggingface/token",
-    "/root/.huggingface/token",
-];
+/// Files that hold nothing but secrets, beside the portal's own: the instance's private key, Hugging Face's login.
+const SECRET_FILES: [&str; 3] = [certificate::KEY, "/root/.cache/huggingface/token", "/root/.huggingface/token"];
 
 /// More than any of them holds.
 const SECRETS_BYTES: u64 = 256 * 1024;
@@ -95,7 +90,8 @@ pub fn redactor(root: &Root, env: &Environment, patience: Duration) -> Redactor 
     let mut redactor = Redactor::new(env);
     redactor.extend(&written(root));
     let hf_home = env.non_empty(env_vars::HF_HOME).map(|home| root.join(home).join("token"));
-    let files: Vec<PathBuf> = SECRET_FILES.iter().map(|file| root.join(file)).chain(hf_home).collect();
+    let portals = [token_file(root.path()), key_file(root.path())];
+    let files: Vec<PathBuf> = SECRET_FILES.iter().map(|file| root.join(file)).chain(portals).chain(hf_home).collect();
     let dotenv = root.join(env.workspace()).join(".env");
     let read = move || {
         let read = |path: &PathBuf| quoted::tail(path, SECRETS_BYTES).map(|tail| tail.text).ok();

@@ -24,7 +24,7 @@ pub struct Facts {
     pub interrupted: Vec<String>,
     /// Directories that still take their room in the container, beside the link to the volume.
     pub not_cleared: Vec<String>,
-    /// Why the workspace could not be looked at.
+    /// Why the workspace, or a part of it, could not be looked at. What could be is in the other fields.
     pub failure: Option<String>,
 }
 
@@ -67,6 +67,11 @@ impl Facts {
         }
     }
 
+    /// Part of it could not be looked at; the first reason is the one that is told.
+    fn failed(&mut self, error: &vast_sync::Error) {
+        self.failure.get_or_insert_with(|| error.to_string());
+    }
+
     pub(super) fn summary(&self) -> String {
         match self.failure {
             Some(_) => "unknown".to_owned(),
@@ -80,17 +85,23 @@ pub(super) fn gather(look: &Look<'_>) -> Facts {
     let options = Options::new(look.root.join(WORKSPACE_INTERNAL), look.root.join(look.env.workspace()));
     let id = environment::Id::find(look.env.non_empty(ENV_ID), look.root.path()).ok();
     let (root, workspace) = (look.root.path().to_owned(), look.env.workspace());
-    let ask = move || -> Result<Facts, vast_sync::Error> {
-        let mut facts = of_workspace(&workspace::status(&options)?);
-        facts.add(&home::plan(&home::Options::new(&root, &workspace))?);
-        if let Some(id) = id {
-            facts.add(&environment::plan(&environment::Options::new(&root, &workspace, id))?);
+    let ask = move || {
+        let mut facts = Facts::default();
+        match workspace::status(&options) {
+            Ok(status) => facts = of_workspace(&status),
+            Err(error) => facts.failed(&error),
         }
-        Ok(facts)
+        let environment = id.map(|id| environment::plan(&environment::Options::new(&root, &workspace, id)));
+        for plan in [Some(home::plan(&home::Options::new(&root, &workspace))), environment].into_iter().flatten() {
+            match plan {
+                Ok(plan) => facts.add(&plan),
+                Err(error) => facts.failed(&error),
+            }
+        }
+        facts
     };
     match look.limited(ask) {
-        Some(Ok(facts)) => facts,
-        Some(Err(error)) => Facts { failure: Some(error.to_string()), ..Facts::default() },
+        Some(facts) => facts,
         None => Facts { failure: Some(format!("no answer within {} s", look.patience.as_secs())), ..Facts::default() },
     }
 }

@@ -7,6 +7,8 @@ mod text;
 
 use crate::environment::Environment;
 
+pub(crate) use text::percent_encoded;
+
 /// Values shorter than this are too likely to be ordinary words; replacing them would garble messages.
 const SHORTEST_SECRET_BYTES: usize = 5;
 
@@ -50,7 +52,7 @@ impl Redactor {
         // The frame of a private key is no secret, and what tells others of its kind.
         let is_line = |line: &&str| line.len() >= SHORTEST_LINE_BYTES && !line.starts_with("-----");
         self.secrets.extend(secret.lines().map(str::trim).filter(is_line).map(str::to_owned));
-        let spellings = [secret.to_owned(), text::percent_encoded(secret), text::json_escaped(secret)];
+        let spellings = [secret.to_owned(), percent_encoded(secret), text::json_escaped(secret)];
         self.secrets.extend(spellings.into_iter().filter(|spelling| spelling.len() >= SHORTEST_SECRET_BYTES));
         self.secrets.sort_by(|one, other| other.len().cmp(&one.len()).then_with(|| one.cmp(other)));
         self.secrets.dedup();
@@ -66,6 +68,22 @@ impl Redactor {
     #[must_use]
     pub fn redact(&self, text: &str) -> String {
         self.secrets.iter().fold(text.to_owned(), |text, secret| text.replace(secret.as_str(), MASK))
+    }
+
+    /// A text whose end was cut off, without what may be the beginning of a secret there.
+    #[must_use]
+    pub fn redact_cut(&self, text: &str) -> String {
+        let begins = self.secrets.iter().filter_map(|secret| {
+            let from = text.floor_char_boundary(text.len().saturating_sub(secret.len()));
+            let mut ends = (from..text.len().saturating_sub(SHORTEST_SECRET_BYTES - 1))
+                .filter_map(|at| Some((at, text.get(at..)?)));
+            ends.find(|(_, end)| secret.starts_with(end)).map(|(at, _)| at)
+        });
+        let mut text = text.to_owned();
+        if let Some(at) = begins.min() {
+            text.replace_range(at.., MASK);
+        }
+        text
     }
 
     /// Text from elsewhere without secrets: those that are known, and what looks like one by its name, its place or its shape. Rather
@@ -143,6 +161,22 @@ mod tests {
             .into_iter()
             .collect();
         assert_eq!(Redactor::new(&env).redact("abcdef-ghi abcdef true"), "*** *** true");
+    }
+
+    #[test]
+    fn the_beginning_of_a_secret_at_the_end_of_a_text_that_was_cut_off_goes() {
+        let env: Environment =
+            [("A_TOKEN", "abcabcabcd"), ("B_TOKEN", "\u{e9}\u{e9}\u{e9}\u{e9}")].into_iter().collect();
+        let redactor = Redactor::new(&env);
+        for (text, expected) in [
+            ("x abcabc", "x ***"),
+            ("abcabcabcabc", "abc***"),
+            ("x \u{e9}\u{e9}\u{e9}", "x ***"),
+            ("x abca", "x abca"),
+            ("abcabc x", "abcabc x"),
+        ] {
+            assert_eq!(redactor.redact_cut(text), expected);
+        }
     }
 
     #[test]

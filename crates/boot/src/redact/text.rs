@@ -49,10 +49,10 @@ pub(super) fn scrub(text: &str) -> String {
     shapes(&logins(&bearers(&named(&addresses(&unframed)))))
 }
 
-/// `secret` as it stands in an address.
-pub(super) fn percent_encoded(secret: &str) -> String {
-    let mut encoded = String::with_capacity(secret.len());
-    for byte in secret.bytes() {
+/// `text` as it stands in an address.
+pub(crate) fn percent_encoded(text: &str) -> String {
+    let mut encoded = String::with_capacity(text.len());
+    for byte in text.bytes() {
         if byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte) {
             encoded.push(char::from(byte));
         } else {

@@ -16,7 +16,8 @@ use crate::stage::{Boot, Verdict};
 /// On how many boots since the pair signed itself the platform was asked again.
 const COUNTER: &str = "/etc/.instance-cert-selfsigned";
 
-/// What is added to the name of a file that was of no use for serving and could be of use to whoever put it there.
+/// What is added to the name of a file that was of no use for serving and could be of use to whoever put it there; `.1` and so on behind
+/// it where that name is taken by another one.
 const REPLACED: &str = ".replaced";
 
 /// On how many boots the platform is asked again.
@@ -118,7 +119,9 @@ fn install(boot: &Boot<'_>, key: &str, certificate: &str) -> Result<(), Error> {
 fn remove_leftovers(boot: &Boot<'_>) {
     let staged = [CERTIFICATE, KEY, COUNTER].map(|path| path.replace("/etc/", ".") + ".");
     for entry in std::fs::read_dir(boot.root.join("/etc")).into_iter().flatten().flatten() {
-        if entry.file_name().to_str().is_some_and(|name| staged.iter().any(|staged| name.starts_with(staged))) {
+        let name = entry.file_name();
+        let Some(name) = name.to_str().filter(|name| name.ends_with(files::STAGED)) else { continue };
+        if staged.iter().any(|staged| name.starts_with(staged)) {
             let _ = std::fs::remove_file(entry.path());
         }
     }
@@ -129,17 +132,29 @@ fn keep_replaced(boot: &Boot<'_>) -> Result<(), Error> {
     if certificate::check(&boot.root).can_be_served() && certificate::is_self_signed(&boot.root) {
         return Ok(());
     }
-    let kept = |path: &str| boot.root.join(format!("{path}{REPLACED}"));
-    let key = files::read_optional(&boot.root.join(KEY))?.unwrap_or_default();
-    let is_key = String::from_utf8_lossy(&key).contains("PRIVATE KEY-----");
-    if !is_key || files::read_optional(&kept(KEY))?.is_some_and(|kept| kept == key) {
+    let key = files::read_optional(&boot.root.join(KEY))?;
+    if !key.as_ref().is_some_and(|key| String::from_utf8_lossy(key).contains("PRIVATE KEY-----")) {
         return Ok(());
     }
-    files::publish_exact(&kept(KEY), &key, 0o600)?;
-    match files::read_optional(&boot.root.join(CERTIFICATE))? {
-        Some(certificate) => files::publish_exact(&kept(CERTIFICATE), &certificate, 0o644),
-        None => Ok(()),
+    let certificate = files::read_optional(&boot.root.join(CERTIFICATE))?;
+    // Of an earlier boot may be another key; neither is worth more.
+    for suffix in std::iter::once(String::new()).chain((1..).map(|number: u32| format!(".{number}"))) {
+        let mut missing = Vec::new();
+        let mut fits = true;
+        for (path, content, mode) in [(KEY, &key, 0o600), (CERTIFICATE, &certificate, 0o644)] {
+            let kept = boot.root.join(format!("{path}{REPLACED}{suffix}"));
+            match (files::read_optional(&kept)?, content) {
+                (None, Some(content)) => missing.push((kept, content, mode)),
+                (held, content) => fits &= held == *content,
+            }
+        }
+        if fits {
+            return missing
+                .into_iter()
+                .try_for_each(|(path, content, mode)| files::publish_exact(&path, content, mode));
+        }
     }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -259,6 +274,42 @@ mod tests {
             (foreign, "theirs")
         );
         assert_eq!(fs::metadata(fake.path(&kept)).unwrap().permissions().mode() & 0o7777, 0o600);
+    }
+
+    #[test]
+    fn keys_of_several_boots_are_all_kept_and_none_twice() {
+        let fake = Fake::new();
+        let server = Server::sequence(vec![Answer::status("403 Forbidden")]);
+        let theirs = |name: &str| {
+            let key = format!("-----BEGIN ENCRYPTED PRIVATE KEY-----\n{name}\n-----END ENCRYPTED PRIVATE KEY-----\n");
+            (key, format!("the certificate of {name}"))
+        };
+        let pairs = [theirs("first"), theirs("second"), (theirs("second").0, theirs("third").1)];
+        // Of each pair there is one, however often it comes back.
+        for (key, certificate) in pairs.iter().chain(&pairs) {
+            fake.write(KEY, key);
+            fake.write(CERTIFICATE, certificate);
+            provide(&fake, &server);
+            assert_eq!(certificate::check(&fake.root()), Pair::Usable);
+        }
+        for ((key, certificate), number) in pairs.iter().zip(["", ".1", ".2"]) {
+            let kept = [KEY, CERTIFICATE].map(|path| fake.read(&format!("{path}{REPLACED}{number}")));
+            assert_eq!(kept, [key.as_str(), certificate], "{number}");
+        }
+        assert!(!fake.path(&format!("{KEY}{REPLACED}.3")).exists());
+    }
+
+    #[test]
+    fn only_what_a_killed_boot_had_begun_is_removed() {
+        let fake = Fake::new();
+        let mine = ["/etc/.instance.key.backup", "/etc/.instance.crt.old", "/etc/.instance.key.d41d8c"];
+        for path in mine {
+            fake.write(path, "mine");
+        }
+        let begun = fake.write(&format!("/etc/.instance.key.abc123{}", files::STAGED), "begun");
+        provide(&fake, &signing());
+        assert!(!begun.exists());
+        assert_eq!(mine.map(|path| fake.read(path)), ["mine"; 3]);
     }
 
     #[test]

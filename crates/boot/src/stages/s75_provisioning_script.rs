@@ -21,6 +21,9 @@ pub const FAILED: &str = "/.provisioning_failed";
 /// How long a script waits for Supervisor, which starts in less than a second on any machine that is not in trouble.
 const SUPERVISOR_LIMIT: Duration = Duration::from_secs(10);
 
+/// How long one question waits for its answer: a stop is not heard meanwhile.
+const ANSWER_LIMIT: Duration = Duration::from_secs(1);
+
 /// How often Supervisor is asked meanwhile.
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
@@ -64,7 +67,7 @@ pub(super) fn run(boot: &mut Boot<'_>) -> Result<Verdict, Error> {
 fn await_supervisor(boot: &Boot<'_>) {
     let expected = boot.supervisor.pid().is_some() && boot.root.join(CONFIG).exists();
     let (socket, deadline) = (boot.root.join(SOCKET), Instant::now() + SUPERVISOR_LIMIT);
-    while expected && states::pid(&socket, SUPERVISOR_LIMIT).is_err() {
+    while expected && states::pid(&socket, ANSWER_LIMIT).is_err() {
         if Instant::now() >= deadline {
             boot.say("Supervisor does not answer; provisioning goes on without it");
             return;
@@ -191,6 +194,29 @@ mod tests {
             boot.cancel.fire(rustix::process::Signal::TERM);
             assert!(matches!(run(boot), Err(Error::Cancelled)));
         });
+        assert_eq!(markers(&fake), [false, false]);
+    }
+
+    #[test]
+    fn a_stop_is_heard_while_supervisor_does_not_answer() {
+        let fake = Fake::new();
+        fake.write("/p.sh", "sleep 600");
+        fake.write(CONFIG, "");
+        fs::create_dir_all(fake.path(SOCKET).parent().unwrap()).unwrap();
+        let socket = std::os::unix::net::UnixListener::bind(fake.path(SOCKET)).unwrap();
+        fake.boot(&[("PROVISIONING_SCRIPT", "/p.sh")], |boot| {
+            boot.supervisor = crate::supervisor::Supervisor::Foreign(rustix::process::getpid());
+            let cancel = boot.cancel.clone();
+            // It takes the question, and that is all.
+            let asked = std::thread::spawn(move || {
+                let taken = socket.accept();
+                cancel.fire(rustix::process::Signal::TERM);
+                (socket, taken)
+            });
+            assert!(matches!(run(boot), Err(Error::Cancelled)));
+            drop(asked.join().unwrap());
+        });
+        assert!(!fake.said().contains("does not answer"), "it was waited for to the end: {}", fake.said());
         assert_eq!(markers(&fake), [false, false]);
     }
 

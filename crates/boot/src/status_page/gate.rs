@@ -8,7 +8,7 @@ use vast_portal::caddy::{self, Settings};
 use vast_portal_config::{PortMap, yaml};
 
 use crate::env_vars;
-use crate::environment::Environment;
+use crate::environment::{Environment, says_true};
 use crate::etc_environment;
 use crate::root::Root;
 
@@ -48,6 +48,11 @@ impl Written {
         Self { file, before: env.clone() }
     }
 
+    /// All of it: what the gate compares with must not be shown.
+    pub(super) fn environment(&self) -> &Environment {
+        &self.file
+    }
+
     /// The variables that count. A value that a stage has changed is newer than the file.
     pub(super) fn variables(&self, env: &Environment) -> Variables {
         let counts = |name: &str| {
@@ -67,8 +72,7 @@ const ORDER: &str = vast_portal_config::env_vars::PORTAL_PORT_ORDER;
 
 /// The port on which Caddy will offer the portal; nothing when it will not.
 pub(super) fn port(root: &Root, variables: &Variables) -> Option<u16> {
-    let serverless = variables.get(env_vars::SERVERLESS).is_some_and(|value| value.trim().eq_ignore_ascii_case("true"));
-    if serverless {
+    if variables.get(env_vars::SERVERLESS).is_some_and(|value| says_true(value)) {
         return None;
     }
     let effective = yaml::read_effective(root.path(), variables);
@@ -107,9 +111,7 @@ impl Rules {
         } else {
             Credentials::load(root, variables).map(|known| Gate::Closed(Box::new(Authenticator::new(known))))
         };
-        let https =
-            variables.get(env_vars::ENABLE_HTTPS).is_some_and(|value| value.trim().eq_ignore_ascii_case("true"));
-        Self { gate, tls: settings.tls, https }
+        Self { gate, tls: settings.tls, https: settings.https }
     }
 }
 
@@ -160,6 +162,13 @@ mod tests {
         let written = Written::read(&root, &env("template", "7"));
         assert_eq!(password(&written, &env("template", "7")).as_deref(), Some("changed"));
         assert_eq!(password(&written, &env("from .env", "7")).as_deref(), Some("from .env"));
+        // Whatever we wrote ourselves says nothing else than what it was made of.
+        for value in ["it's $5", "a\\b\"'`c`", "two\nlines", "plain"] {
+            let env = env(value, "7");
+            std::fs::write(root.join("/etc/environment"), etc_environment::render(&env, "7")).unwrap();
+            assert_eq!(password(&Written::read(&root, &env), &env).as_deref(), Some(value));
+        }
+        std::fs::write(root.join("/etc/environment"), text).unwrap();
         // A snapshot of another instance.
         let written = Written::read(&root, &env("template", "8"));
         assert_eq!(password(&written, &env("template", "8")).as_deref(), Some("template"));

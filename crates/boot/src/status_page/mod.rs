@@ -171,6 +171,8 @@ impl Serving {
         let control = Arc::new(Control::new().map_err(std::io::Error::from).map_err(failed)?);
         board.open(self.plan.clone());
         board.hide(&self.seen);
+        // The gate lets in who has these.
+        board.hide(self.written.environment());
         let site = Site::new(self.root.path().to_owned(), listener.port(), self.variables.clone(), board.clone());
         let server = Server {
             site,

@@ -1,5 +1,6 @@
 //! The last lines of the boot's output.
 
+use std::borrow::Cow;
 use std::collections::VecDeque;
 
 use vast_portal::logtee::clean::Cleaner;
@@ -12,8 +13,11 @@ const KEPT_LINES: usize = 400;
 /// Lines shown.
 const SHOWN_LINES: usize = 120;
 
-/// A longer line is cut.
-const LINE_LIMIT_BYTES: usize = 1024;
+/// What is kept of a longer line. More than is shown: a secret is recognised only whole.
+const KEPT_LINE_BYTES: usize = 4096;
+
+/// What is shown of a longer line, once it is without secrets.
+const SHOWN_LINE_BYTES: usize = 1024;
 
 /// The last lines of the output, as a terminal without colours would show them.
 #[derive(Debug, Default)]
@@ -41,7 +45,7 @@ impl Output {
         }
         cleaned.drain(..end);
         // A line without an end is not to fill the memory.
-        cleaned.truncate(LINE_LIMIT_BYTES);
+        cleaned.truncate(KEPT_LINE_BYTES);
         self.cleaned = cleaned;
     }
 
@@ -50,7 +54,7 @@ impl Output {
         let mut text: String = self.lines.iter().flat_map(|line| [line.as_str(), "\n"]).collect();
         let pending = [self.cleaned.as_slice(), self.cleaner.pending()].concat();
         let pending = String::from_utf8_lossy(&pending);
-        text.push_str(pending.get(..cut(&pending)).unwrap_or_default());
+        text.push_str(cut(&pending, KEPT_LINE_BYTES));
         text
     }
 
@@ -58,21 +62,28 @@ impl Output {
         if self.lines.len() >= KEPT_LINES {
             self.lines.pop_front();
         }
-        self.lines.push_back(line.get(..cut(line)).unwrap_or_default().to_owned());
+        self.lines.push_back(cut(line, KEPT_LINE_BYTES).to_owned());
     }
 }
 
 /// The last lines of a text, without secrets.
 pub(super) fn shown(text: &str, redactor: &Redactor) -> Vec<String> {
-    let text = redactor.scrub(text);
+    let text: Vec<_> = text.split('\n').map(|line| uncut(line, redactor)).collect();
+    let text = redactor.scrub(&text.join("\n"));
     let lines: Vec<&str> = text.lines().collect();
     let from = lines.len().saturating_sub(SHOWN_LINES);
-    lines.get(from..).unwrap_or_default().iter().map(|line| (*line).to_owned()).collect()
+    lines.get(from..).unwrap_or_default().iter().map(|line| cut(line, SHOWN_LINE_BYTES).to_owned()).collect()
 }
 
-/// Where to cut a line, between characters.
-fn cut(line: &str) -> usize {
-    line.floor_char_boundary(LINE_LIMIT_BYTES)
+/// A line as it was kept; of one that was cut, nothing that a secret may have begun with.
+fn uncut<'a>(line: &'a str, redactor: &Redactor) -> Cow<'a, str> {
+    let longest_char_bytes = 4;
+    if line.len() + longest_char_bytes > KEPT_LINE_BYTES { redactor.redact_cut(line).into() } else { line.into() }
+}
+
+/// So much of a line, to the end of a character.
+fn cut(line: &str, limit_bytes: usize) -> &str {
+    line.get(..line.floor_char_boundary(limit_bytes)).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -103,11 +114,28 @@ mod tests {
             output.raw("x".repeat(100_000).as_bytes());
         }
         assert!(output.cleaned.capacity() < 1 << 20);
-        assert!(output.lines.len() <= KEPT_LINES && output.lines.iter().all(|line| line.len() <= LINE_LIMIT_BYTES));
+        assert!(output.lines.len() <= KEPT_LINES && output.lines.iter().all(|line| line.len() <= KEPT_LINE_BYTES));
         let lines = shown(&output.text(), &Redactor::default());
         assert_eq!(lines.len(), SHOWN_LINES);
         assert!(lines[SHOWN_LINES - 2].starts_with("9999 é"), "{}", lines[SHOWN_LINES - 2]);
-        assert!(lines.iter().all(|line| line.len() <= LINE_LIMIT_BYTES));
+        assert!(lines.iter().all(|line| line.len() <= SHOWN_LINE_BYTES));
+    }
+
+    #[test]
+    fn a_secret_where_a_long_line_is_cut_is_masked_whole() {
+        let env: Environment = [("MY_SECRET", "s3cret-value")].into_iter().collect();
+        for end in ["\n", ""] {
+            let mut output = Output::default();
+            output.raw(format!("{}s3cret-value and more{end}", "x".repeat(SHOWN_LINE_BYTES - 6)).as_bytes());
+            let lines = shown(&output.text(), &Redactor::new(&env));
+            assert!(lines[0].ends_with("x*** an") && lines[0].len() <= SHOWN_LINE_BYTES, "{lines:?}");
+        }
+        // One so long that its end is not kept.
+        let key = "k3y-of-many-bytes ".repeat(400);
+        let env: Environment = [("MY_SECRET", key.as_str())].into_iter().collect();
+        let mut output = Output::default();
+        output.raw(format!("login {key}\n").as_bytes());
+        assert_eq!(shown(&output.text(), &Redactor::new(&env)), ["login ***"]);
     }
 
     #[test]

@@ -3,18 +3,18 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
+use vast_portal::ICON;
 use vast_portal::auth::escape_html;
 
 use super::view::{Copy, Stage, View, elapsed};
 use crate::journal::{Outcome, Phase};
+use crate::redact::percent_encoded;
 
 /// The page's style sheet.
 pub(super) const STYLE: &str = include_str!("../../assets/booting.css");
 
 /// The page's script.
 pub(super) const SCRIPT: &str = include_str!("../../assets/booting.js");
-
-const ICON: &str = include_str!("../../assets/icon.svg");
 
 /// What the built-in stages do, in words for people who did not write them.
 const TITLES: [(&str, &str); 17] = [
@@ -244,17 +244,6 @@ fn thousands(number: u64) -> String {
         text.push(digit);
     }
     text
-}
-
-fn percent_encoded(text: &str) -> String {
-    text.bytes().fold(String::new(), |mut out, byte| {
-        if byte.is_ascii_alphanumeric() {
-            out.push(char::from(byte));
-        } else {
-            let _ = write!(out, "%{byte:02X}");
-        }
-        out
-    })
 }
 
 #[cfg(test)]

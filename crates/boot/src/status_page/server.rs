@@ -73,8 +73,14 @@ impl Control {
         self.order(|orders| orders.supervisor_runs = true);
     }
 
+    /// Nothing is ordered of a thread that has ended: a listener would stay in the order, with connections that nobody accepts.
     fn order(&self, change: impl FnOnce(&mut Orders)) {
-        change(&mut self.orders());
+        let mut orders = self.orders();
+        if orders.ended {
+            return;
+        }
+        change(&mut orders);
+        drop(orders);
         let _ = rustix::io::write(&self.wake, &1_u64.to_ne_bytes());
     }
 
@@ -99,7 +105,7 @@ struct Ending<'a>(&'a Control, &'a Board);
 impl Drop for Ending<'_> {
     fn drop(&mut self) {
         self.1.close();
-        self.0.orders().ended = true;
+        *self.0.orders() = Orders { ended: true, ..Orders::default() };
     }
 }
 
@@ -306,6 +312,25 @@ mod tests {
         turn.leaving = Instant::now().checked_sub(DRAIN);
         look(&mut server, &mut turn);
         assert!(server.listener.is_none());
+    }
+
+    #[test]
+    fn a_listener_that_the_thread_does_not_take_any_more_is_closed() {
+        let (server, _) = server();
+        let (control, board) = (server.control.clone(), server.board.clone());
+        drop(server);
+        let listen = || {
+            let port = TcpListener::bind("[::]:0").unwrap().local_addr().unwrap().port();
+            control.listen_on(Some(Listener::bind(port).unwrap()));
+            port
+        };
+        let closed = |port: u16| std::net::TcpStream::connect(("::1", port)).is_err();
+        // Between the last look at the orders and the end, and after it.
+        let before = listen();
+        assert!(!closed(before));
+        drop(Ending(&control, &board));
+        assert!(closed(before) && control.has_ended());
+        assert!(closed(listen()));
     }
 
     #[test]

@@ -63,10 +63,10 @@ impl Site {
         Self { root, port, variables, board, rules: None, tls: None }
     }
 
-    /// Other variables, or another port.
+    /// Other variables, or another port. The certificate that was shown stays: browsers have been told to take that one.
     pub(super) fn change(&mut self, port: u16, variables: Variables) {
         (self.port, self.variables) = (port, variables);
-        (self.rules, self.tls) = (None, None);
+        self.rules = None;
     }
 
     /// The rules. While they cannot be read whole, or lack the certificate that stage 55 makes, they are read again.
@@ -115,7 +115,8 @@ impl Site {
     }
 }
 
-/// Where the portal will speak TLS, nothing is told, and no secret taken, without.
+/// Once there is a pair that the portal will speak TLS with, nothing is told, and no secret taken, without. Before, a program that
+/// comes without TLS gets its answer: with a certificate that nobody vouches for it would get none.
 fn to_https(request: &Request) -> Response<String> {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b".:-[]_".contains(&byte);
     let host = request.header("host").filter(|host| !host.is_empty() && host.bytes().all(plain));
@@ -328,6 +329,27 @@ mod tests {
         let over_tls = Client { address: None, tls: true };
         let text = "GET /?token=t0ken HTTP/1.1\r\nAccept: text/html\r\n\r\n";
         assert!(header(&ask(&mut site, over_tls, text), "set-cookie").ends_with("; Secure"));
+    }
+
+    #[test]
+    fn a_made_up_certificate_stays_whatever_a_stage_changes_until_there_is_a_pair() {
+        let (guard, mut site) = site(&[("OPEN_BUTTON_TOKEN", "t0ken"), ("ENABLE_HTTPS", "true")]);
+        let first = site.tls().unwrap();
+        let changed = |https: &str, token: &str| {
+            [("ENABLE_HTTPS", https), ("OPEN_BUTTON_TOKEN", token)].map(|(n, v)| (n.to_owned(), v.to_owned())).into()
+        };
+        site.change(1111, changed("true", "other"));
+        assert!(Arc::ptr_eq(&first, &site.tls().unwrap()));
+        assert_eq!(get(&mut site, "/status.json?token=other", "").status(), 200);
+        site.change(1111, changed("false", "other"));
+        assert!(site.tls().is_none());
+        site.change(2222, changed("true", "other"));
+        assert!(Arc::ptr_eq(&first, &site.tls().unwrap()));
+        let key = crate::certificate::new_key().unwrap();
+        let pair = crate::certificate::self_signed(&key, Timestamp::now()).unwrap();
+        std::fs::write(guard.path().join("etc/instance.crt"), pair).unwrap();
+        std::fs::write(guard.path().join("etc/instance.key"), key.serialize_pem()).unwrap();
+        assert!(!Arc::ptr_eq(&first, &site.tls().unwrap()));
     }
 
     #[test]

@@ -114,8 +114,13 @@ impl Supervisor {
                 status.map_or(End::Overdue, |status| End::Itself(Some(status)))
             }
             Self::Foreign(pid) => {
-                let pid = *pid;
+                let (pid, begun) = (*pid, Instant::now());
+                let mut settled = false;
                 loop {
+                    if !settled && begun.elapsed() >= resident::SETTLED {
+                        settled = true;
+                        resident::let_go();
+                    }
                     if test_kill_process(pid).is_err() {
                         break End::Itself(None);
                     }
@@ -132,6 +137,9 @@ impl Supervisor {
                 }
             }
             Self::Failed => {
+                if !cancel.sleep(resident::SETTLED) {
+                    resident::let_go();
+                }
                 while !cancel.sleep(Duration::from_hours(24)) {}
                 End::Stopped
             }

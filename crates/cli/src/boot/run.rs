@@ -18,7 +18,7 @@ use vast_boot::replacement;
 use vast_boot::sequence;
 use vast_boot::stage::Boot;
 use vast_boot::stages::BUILT_IN;
-use vast_boot::status_page::{Board, Heard, StatusPage};
+use vast_boot::status_page::{self, Board, Heard, StatusPage};
 use vast_boot::{environment::Environment, init, root::Root};
 
 use super::args::Order;
@@ -92,6 +92,8 @@ fn say_unknown(boot: &Boot<'_>, unknown: &[String]) {
 fn quiet_panics() {
     std::panic::set_hook(Box::new(|panic| {
         let place = panic.location().map(ToString::to_string).unwrap_or_default();
-        Stdout.line(&format!("a built-in stage panicked at {place}; this is a defect, please report it"));
+        let is_page = std::thread::current().name() == Some(status_page::NAME);
+        let what = if is_page { "the status page" } else { "a built-in stage" };
+        Stdout.line(&format!("{what} panicked at {place}; this is a defect, please report it"));
     }));
 }

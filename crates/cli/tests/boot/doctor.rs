@@ -251,6 +251,25 @@ fn a_link_to_a_volume_that_is_not_there_is_told_with_where_it_leads() {
 }
 
 #[test]
+fn homes_that_cannot_be_looked_at_hide_nothing_of_the_rest() {
+    let instance = Instance::new();
+    fs::remove_dir(instance.fake.path("/workspace/app")).unwrap();
+    instance.fake.write("/.env_hash", "0123abcd\n");
+    instance.fake.write("/home", "no directory\n");
+    fs::create_dir_all(instance.fake.path("/venv")).unwrap();
+    symlink("/workspace/.environment_sync/0123abcd/venv/main", instance.fake.path("/venv/main")).unwrap();
+    let found = findings(&instance.doctor(&["--json"]));
+    for (severity, what) in [
+        ("unknown", "the workspace could not be looked at"),
+        ("problem", "not in the workspace, although the image brings it: app"),
+        ("problem", "1 link to what the volume does not have"),
+    ] {
+        let found = found.iter().find(|finding| finding["area"] == "sync" && finding["what"] == what);
+        assert_eq!(found.unwrap_or_else(|| panic!("{what}"))["severity"], severity);
+    }
+}
+
+#[test]
 fn the_remedy_of_a_failed_stage_ends_the_complaint() {
     let instance = Instance::new();
     let name = "05-app-env.sh";

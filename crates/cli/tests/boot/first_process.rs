@@ -5,7 +5,9 @@ use std::os::unix::fs::symlink;
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::harness::{Fake, SUPERVISOR, Started, VAST_BOOT, children, runs, wait_for_file, wait_until};
+use super::harness::{
+    Fake, SUPERVISOR, Started, VAST_BOOT, children, runs, wait_for_file, wait_until, wait_until_or_say,
+};
 
 /// Orphans a thousand processes that end at once or a little later.
 const ORPHANS: &str = "for i in $(seq 1000); do (sleep 0.0$((i % 3)) & echo $! >>$OUT/orphans); done";
@@ -78,6 +80,22 @@ fn a_stop_ends_supervisor_cleanly_and_the_boot_with_0() {
 /// What is promised of the two processes of a boot that waits.
 const WAITING_BYTES: u64 = 10_000_000;
 
+/// Waits until the first process and the sequence take no more than that.
+fn until_small(init: Pid) {
+    let resident = |pid: Pid| -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", pid.as_raw_pid())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        line.trim().strip_suffix(" kB").unwrap().parse::<u64>().unwrap() * 1024
+    };
+    let both = [init, children(init)[0]];
+    let seen = || both.map(resident);
+    wait_until_or_say(
+        "both processes are small",
+        || format!("{:?}", seen()),
+        || seen().iter().sum::<u64>() < WAITING_BYTES,
+    );
+}
+
 #[test]
 fn a_boot_that_waits_takes_little_memory_and_still_ends_well() {
     for first in [true, false] {
@@ -85,20 +103,27 @@ fn a_boot_that_waits_takes_little_memory_and_still_ends_well() {
         fake.supervisor(SUPERVISOR);
         let started = up(&fake, first);
         let init = if first { started.first_process() } else { started.pid() };
-        let resident = |pid: Pid| -> u64 {
-            let status = fs::read_to_string(format!("/proc/{}/status", pid.as_raw_pid())).unwrap();
-            let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
-            line.trim().strip_suffix(" kB").unwrap().parse::<u64>().unwrap() * 1024
-        };
-        let both = [init, children(init)[0]];
-        let mut seen = Vec::new();
-        wait_until("both processes are small", || {
-            seen = both.map(resident).to_vec();
-            seen.iter().sum::<u64>() < WAITING_BYTES
-        });
+        until_small(init);
         kill_process(init, Signal::TERM).unwrap();
-        assert_eq!(started.end().0, Some(0), "{seen:?}");
+        assert_eq!(started.end().0, Some(0));
         assert_eq!(fake.read_out("stopped"), "stopped\n");
+    }
+}
+
+#[test]
+fn a_boot_takes_as_little_where_a_stage_of_the_users_starts_supervisor_and_where_nothing_does() {
+    let replaced = Fake::new();
+    replaced.supervisor(SUPERVISOR);
+    let start = "\"${BASH_SOURCE[0]%/etc/*}/usr/bin/supervisord\" >/dev/null 2>&1 & supervisord_pid=$!";
+    replaced.stage("65-supervisor-launch.sh", start);
+    for (fake, code) in [(replaced, 0), (Fake::new(), 143)] {
+        let started = fake.start(&["--no-cert-gen"]);
+        let state = fake.path("/run/vast/boot.json");
+        let waits = |text: String| text.contains("95-supervisor-wait.sh") && text.contains("\"phase\":\"up\"");
+        wait_until("the boot is up", || fs::read_to_string(&state).is_ok_and(waits));
+        until_small(started.pid());
+        kill_process(started.pid(), Signal::TERM).unwrap();
+        assert_eq!(started.end().0, Some(code));
     }
 }
 

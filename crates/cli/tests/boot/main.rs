@@ -8,6 +8,7 @@ mod environment;
 mod first_process;
 mod flags;
 mod guide;
+mod handover;
 mod harness;
 mod https;
 mod moves;

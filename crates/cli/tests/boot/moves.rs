@@ -1,4 +1,4 @@
-//! Stages 35 and 37: homes and environments move to the volume.
+//! Stages 35 to 37: homes and environments move to the volume, and the workspace is filled.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -8,6 +8,7 @@ use rustix::process::{Signal, kill_process};
 
 use super::harness::{Fake, Started, VAST_BOOT, wait_until};
 
+const VAST_SYNC: &str = env!("CARGO_BIN_EXE_vast-sync");
 const FAULT: &str = "VAST_SYNC_FAULT";
 
 fn container() -> Fake {
@@ -90,5 +91,43 @@ fn a_stop_while_a_stage_copies_releases_the_lease() {
             assert_eq!(output.status.code(), Some(0), "{output:?}");
             assert!(fake.path(shared).join(".synced").exists());
         }
+    }
+}
+
+#[test]
+fn a_stop_while_the_workspace_is_filled_frees_the_lock() {
+    for first in [true, false] {
+        let fake = Fake::new();
+        let items: Vec<String> = (0..20).map(|number| format!("{number}")).collect();
+        for name in &items {
+            fake.write(&format!("/opt/workspace-internal/app/{name}"), name);
+        }
+        fs::create_dir_all(fake.path("/workspace")).unwrap();
+        let status = || -> serde_json::Value {
+            // The homes and environments of this machine are large, and none of its business.
+            let mut command = fake.command(VAST_SYNC, ["status", "--json", "--root"]);
+            serde_json::from_slice(&command.arg(fake.root()).output().unwrap().stdout).unwrap()
+        };
+        let arguments = ["run", "--only", "36"];
+        let program = ["--mount", "--pid", "--fork", "--mount-proc", "--kill-child", VAST_BOOT];
+        let mut command =
+            if first { fake.command("unshare", program) } else { fake.command(VAST_BOOT, std::iter::empty::<&str>()) };
+        command.args(arguments).arg("--root").arg(fake.root()).env(FAULT, "delay:stage.create=300");
+        let started = Started::new(&mut command);
+        let begun = || fs::read_dir(fake.path("/workspace")).unwrap().any(|entry| entry.unwrap().path().is_dir());
+        wait_until("the stage copies", begun);
+        assert_eq!(status()["items"][0], serde_json::json!({ "name": "app", "in_place": false, "lock": "held" }));
+        let pid = if first { started.first_process() } else { started.pid() };
+        kill_process(pid, Signal::TERM).unwrap();
+        assert_eq!(started.end().0, Some(143), "as process 1: {first}");
+        assert_eq!(status()["items"][0], serde_json::json!({ "name": "app", "in_place": false, "lock": "free" }));
+        assert_eq!(fake.recorded("36-sync-workspace.sh").0, "cancelled");
+        // The next boot waits for nobody, and clears away what this one left.
+        assert_eq!(fake.run(&arguments).status.code(), Some(0));
+        assert_eq!(fake.recorded("36-sync-workspace.sh"), ("done".into(), "published 1 item".into()));
+        for name in &items {
+            assert_eq!(fs::read_to_string(fake.path("/workspace/app").join(name)).unwrap(), *name);
+        }
+        assert_eq!(status()["leftovers"], serde_json::json!([]));
     }
 }

@@ -4,7 +4,9 @@ use std::ffi::OsString;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
+use std::process::Command;
 use std::sync::Arc;
+use std::time::Duration;
 
 use vast_boot::certificate::{CERTIFICATE, KEY};
 use vast_testkit::authority::Authority;
@@ -121,6 +123,24 @@ fn an_endpoint_that_signs_is_asked_once_and_caddy_serves_what_it_signed() {
 }
 
 #[test]
+fn an_endpoint_that_answers_late_but_in_time_is_waited_for_and_asked_once() {
+    for limit in [None, Some("30")] {
+        let authority = Arc::new(Authority::new());
+        let signing = authority.clone();
+        let server = Server::start(move |request| {
+            // Slower than a platform in good health ever is.
+            std::thread::sleep(Duration::from_secs(3));
+            Answer::ok(signing.sign(&request.body))
+        });
+        let fake = instance();
+        boot(&fake, &server.url("/sign"), &[], limit);
+        assert_eq!(fake.recorded("55-tls-cert-gen.sh"), ("done".into(), "signed by the platform".into()));
+        assert_eq!((server.requests().len(), counter(&fake), check(&fake)), (1, None, Some(0)));
+        Caddy::start(&fake, "true").page_trusting(&saved(&fake, &authority)).unwrap();
+    }
+}
+
+#[test]
 fn a_signature_for_another_key_is_not_installed() {
     never_signed(
         |authority, body| Answer::ok(authority.sign_another_key(body)),
@@ -213,18 +233,37 @@ fn without_a_pair_that_can_be_served_https_is_off_for_later_stages_and_said_once
     }
 }
 
-#[test]
-fn a_pair_that_cannot_be_written_costs_https_and_nothing_else() {
-    let fake = instance();
+/// The two stages where `/etc` is read-only.
+fn read_only_etc(fake: &Fake) -> Command {
     let script = "mount --bind \"$ROOT/etc\" \"$ROOT/etc\" && mount -o remount,bind,ro \"$ROOT/etc\" && exec \"$BOOT\" run --only 55,56 --root \"$ROOT\"";
     let mut command = fake.command("unshare", ["--mount", "sh", "-c", script]);
     command.env("ROOT", fake.root()).env("BOOT", VAST_BOOT).env("ENABLE_HTTPS", "true");
-    let output = command.output().unwrap();
+    command
+}
+
+#[test]
+fn a_pair_that_cannot_be_written_costs_https_and_nothing_else() {
+    let fake = instance();
+    let output = read_only_etc(&fake).output().unwrap();
     let said = String::from_utf8(output.stdout).unwrap();
     assert_eq!(output.status.code(), Some(0), "{said}");
     assert_eq!(fake.recorded("55-tls-cert-gen.sh").0, "failed");
     assert_eq!(said.matches("the applications are served without TLS").count(), 1, "{said}");
     assert_eq!(fake.read_out("https"), "false\n");
+}
+
+#[test]
+fn a_good_pair_that_cannot_be_written_is_left_alone_and_served() {
+    let authority = Authority::new();
+    let server = Server::start(move |request| Answer::ok(authority.sign(&request.body)));
+    let fake = instance();
+    boot(&fake, &server.url("/sign"), &[], None);
+    let before = pair(&fake);
+    let output = read_only_etc(&fake).output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    let expected = ("skipped".to_owned(), "the certificate is usable".to_owned());
+    assert_eq!(fake.recorded("55-tls-cert-gen.sh"), expected);
+    assert_eq!((pair(&fake), fake.read_out("https")), (before, "true\n".repeat(2)));
 }
 
 /// Boots with the stage killed before its Nth change of a name, for every N until it comes through; after each kill, and after the

@@ -1,13 +1,10 @@
-//! The page that is there while an instance boots: who sees it, what it shows, and how Caddy takes its place.
+//! The page that is there while an instance boots: who sees it, and what it shows.
 
 use std::ffi::OsStr;
 use std::fs;
 use std::io::{self, Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::path::Path;
 use std::process::{Command, Output};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime};
 
 use rustix::process::{Signal, kill_process};
@@ -16,7 +13,7 @@ use vast_testkit::volume::{Options, Volume};
 
 use super::harness::{Fake, SUPERVISOR, Started, VAST_BOOT, children, wait_until};
 
-const TOKEN: &str = "0pen-butt0n-t0ken";
+pub(crate) const TOKEN: &str = "0pen-butt0n-t0ken";
 const PASSWORD: &str = "w3b passw:rd";
 
 /// A stage that a test holds until it has looked at the page.
@@ -26,9 +23,9 @@ const HOLD: &str = "echo waiting for the test; while [ ! -e $OUT/go ]; do sleep 
 const WAITING: &str = "waiting for the test";
 
 /// An instance whose portal is on a free port.
-struct Instance {
-    fake: Fake,
-    port: u16,
+pub(crate) struct Instance {
+    pub(crate) fake: Fake,
+    pub(crate) port: u16,
 }
 
 impl Instance {
@@ -39,7 +36,7 @@ impl Instance {
     }
 
     /// An instance whose boot waits in a stage.
-    fn held() -> Self {
+    pub(crate) fn held() -> Self {
         let instance = Self::new();
         instance.fake.stage("20-hold.sh", HOLD);
         instance
@@ -70,7 +67,7 @@ impl Instance {
     }
 
     /// Starts a boot and waits until its page answers.
-    fn serving(&self, env: &[(&str, &str)]) -> Started {
+    pub(crate) fn serving(&self, env: &[(&str, &str)]) -> Started {
         let started = self.start(env);
         wait_until("the page answers", || self.try_get("/", "").is_ok());
         started
@@ -85,7 +82,7 @@ impl Instance {
         started
     }
 
-    fn go(&self) {
+    pub(crate) fn go(&self) {
         fs::write(self.fake.out("go"), "").unwrap();
     }
 
@@ -107,9 +104,9 @@ impl Instance {
 
 /// What a server said, head and all.
 #[derive(Debug)]
-struct Answer {
+pub(crate) struct Answer {
     status: u16,
-    text: String,
+    pub(crate) text: String,
 }
 
 impl Answer {
@@ -124,14 +121,10 @@ impl Answer {
             .find(|(n, _)| n.eq_ignore_ascii_case(name))
             .map(|(_, v)| v)
     }
-
-    fn is_boots(&self) -> bool {
-        self.header("x-vast-boot-status").is_some()
-    }
 }
 
 /// Sends a request and reads until the server closes.
-fn exchange(server: (&str, u16), request: &str) -> io::Result<Answer> {
+pub(crate) fn exchange(server: (&str, u16), request: &str) -> io::Result<Answer> {
     let mut stream = TcpStream::connect(server)?;
     stream.set_read_timeout(Some(Duration::from_mins(1)))?;
     stream.write_all(request.as_bytes())?;
@@ -188,9 +181,10 @@ fn whoever_the_portal_would_let_in_sees_the_page_and_nobody_else() {
 #[test]
 fn a_password_that_the_user_has_changed_does_not_open_any_more() {
     let instance = Instance::new();
-    instance.fake.stage("05-hold.sh", HOLD);
+    instance.fake.stage("05-hold.sh", &format!("echo changed is the password; {HOLD}"));
     instance.fake.write("/etc/environment", "# Template controlled environment for C.7\nWEB_PASSWORD=\"changed\"\n");
-    let started = instance.serving(&[]);
+    let started = instance.holding(&[]);
+    assert!(instance.status()["output"].as_array().unwrap().contains(&"*** is the password".into()));
     let status = |password: &str| instance.get(&format!("/status.json?token={password}"), "").status;
     assert_eq!((status("changed"), status("w3b+passw:rd"), status(TOKEN)), (200, 401, 200));
     instance.go();
@@ -223,117 +217,63 @@ fn what_stages_say_is_shown_without_secrets() {
     assert!(log.contains("cloning with hf_Secret-of-the-user\non stderr\n"), "{log}");
 }
 
-#[test]
-fn a_copy_is_followed_while_it_goes_on() {
-    let instance = Instance::new();
+/// Boots with a volume that answers late, whose workspace gets `files`: twelve megabytes in a directory of the container. `stage` is
+/// seen to copy them and what else it takes.
+fn followed(instance: &Instance, stage: &str, files: &str, also_bytes: u64, there: &str, flag: Option<&str>) {
     instance.fake.supervisor("#!/bin/sh\nexit 0\n");
-    let items = instance.fake.path("/opt/workspace-internal/models");
+    let items = instance.fake.path(files);
     fs::create_dir_all(&items).unwrap();
     for index in 0..60 {
         fs::write(items.join(format!("{index}.bin")), vec![index; 200_000]).unwrap();
     }
+    let total = 12_000_000 + also_bytes;
     let (behind, at) = (instance.fake.out("volume"), instance.fake.path("/workspace"));
     fs::create_dir_all(&behind).unwrap();
     fs::create_dir_all(&at).unwrap();
     let volume = Volume::mount(&behind, &at, &Options::late(Duration::from_millis(20)));
-    let started = instance.serving(&[]);
+    let started = Started::new(instance.command(&[]).args(flag));
+    wait_until("the page answers", || instance.try_get("/", "").is_ok());
     let mut seen: Vec<(u64, u64, u64, bool)> = Vec::new();
     wait_until("the copy has been seen to move", || {
         let copy = &instance.status()["copy"];
-        if let Some(bytes) = copy["bytes"].as_u64() {
+        if copy["stage"] == stage {
             let number = |name: &str| copy[name].as_u64().unwrap();
-            assert_eq!((&copy["stage"], number("total_bytes")), (&Value::from("36-sync-workspace.sh"), 12_000_000));
+            let bytes = number("bytes");
+            assert_eq!(number("total_bytes"), total);
             if seen.last().is_none_or(|last| last.0 < bytes) {
                 seen.push((bytes, number("files"), number("bytes_per_second"), copy["seconds_left"].is_u64()));
             }
         }
-        seen.iter().filter(|(bytes, ..)| *bytes > 0 && *bytes < 12_000_000).count() >= 3
+        seen.iter().filter(|(bytes, ..)| *bytes > 0 && *bytes < total).count() >= 3
     });
     assert!(seen.is_sorted(), "{seen:?}");
     assert!(seen.iter().any(|(_, files, rate, left)| *files > 0 && *rate > 0 && *left), "{seen:?}");
     assert_eq!(started.end().0, Some(0));
-    assert_eq!(fs::read(behind.join("models/59.bin")).unwrap(), vec![59; 200_000]);
+    assert_eq!(fs::read(behind.join(there).join("59.bin")).unwrap(), vec![59; 200_000]);
     drop(volume);
 }
 
-/// Supervisor with a Caddy that answers on the portal's port.
-fn with_caddy(instance: &Instance) {
-    let fake = &instance.fake;
-    std::os::unix::fs::symlink("/usr/bin/supervisord", fake.path("/usr/bin/supervisord")).unwrap();
-    let (at, port) = (fake.root().display().to_string(), instance.port);
-    fake.write(
-        "/etc/Caddyfile",
-        &format!("{{\n\tadmin off\n\tauto_https off\n\tgrace_period 1s\n}}\nhttp://:{port} {{\n\trespond \"the portal\"\n}}\n"),
-    );
-    fs::create_dir_all(fake.path("/tmp")).unwrap();
-    fake.write(
-        "/etc/supervisor/supervisord.conf",
-        &format!(
-            "[supervisord]\nuser=root\nlogfile={at}/var/log/supervisord.log\npidfile={at}/run/supervisord.pid\nchildlogdir={at}/tmp\n\
-             [program:caddy]\ncommand=/usr/bin/caddy run --config {at}/etc/Caddyfile --adapter caddyfile\nstartsecs=0\nstopwaitsecs=5\n\
-             environment=HOME=\"{at}/tmp\",XDG_DATA_HOME=\"{at}/tmp\",XDG_CONFIG_HOME=\"{at}/tmp\"\n\
-             stdout_logfile={at}/var/log/caddy.log\nredirect_stderr=true\n"
-        ),
-    );
-}
-
-/// What clients that ask without a pause were answered.
-#[derive(Default)]
-struct Asked {
-    boots: AtomicUsize,
-    portals: AtomicUsize,
-    over: AtomicBool,
-}
-
-/// Asks from the first answer on, until told to stop; every connection that was not answered, by its error.
-fn ask_without_pause(host: &'static str, port: u16, asked: &Asked) -> Vec<String> {
-    let request =
-        format!("GET /status.json HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer {TOKEN}\r\nConnection: close\r\n\r\n");
-    let (mut failed, mut begun) = (Vec::new(), false);
-    while !asked.over.load(Ordering::Acquire) {
-        match exchange((host, port), &request) {
-            Ok(answer) => {
-                begun = true;
-                let count = if answer.is_boots() { &asked.boots } else { &asked.portals };
-                count.fetch_add(1, Ordering::AcqRel);
-            }
-            Err(error) if begun => failed.push(error.to_string()),
-            Err(_) => {}
-        }
-    }
-    failed
+#[test]
+fn a_copy_into_the_workspace_is_followed_while_it_goes_on() {
+    followed(&Instance::new(), "36-sync-workspace.sh", "/opt/workspace-internal/models", 0, "models", None);
 }
 
 #[test]
-fn caddy_takes_the_port_over_without_a_connection_being_refused() {
-    let instance = Instance::held();
-    with_caddy(&instance);
-    let started = instance.serving(&[]);
-    let asked = Arc::new(Asked::default());
-    let clients: Vec<_> = ["127.0.0.1", "::1", "127.0.0.1", "::1"]
-        .into_iter()
-        .map(|host| {
-            let (asked, port) = (asked.clone(), instance.port);
-            std::thread::spawn(move || ask_without_pause(host, port, &asked))
-        })
-        .collect();
-    wait_until("the page has been asked for", || asked.boots.load(Ordering::Acquire) > 20);
-    instance.go();
-    wait_until("the portal answers", || asked.portals.load(Ordering::Acquire) > 0);
-    let sequence = children(started.pid())[0];
-    let tasks = || fs::read_dir(format!("/proc/{}/task", sequence.as_raw_pid())).unwrap().flatten();
-    let serves = || {
-        tasks().any(|task| fs::read_to_string(task.path().join("comm")).is_ok_and(|name| name.trim() == "status-page"))
-    };
-    wait_until("the page has gone", || !serves());
-    let before = asked.portals.load(Ordering::Acquire);
-    wait_until("the portal goes on", || asked.portals.load(Ordering::Acquire) > before + 50);
-    asked.over.store(true, Ordering::Release);
-    let failed: Vec<String> = clients.into_iter().flat_map(|client| client.join().unwrap()).collect();
-    assert_eq!(failed, Vec::<String>::new());
-    let owners = vast_boot::listeners::programs(Path::new("/proc")).unwrap().remove(&instance.port).unwrap();
-    assert_eq!(owners.into_iter().collect::<Vec<_>>(), ["caddy"]);
-    drop(started);
+fn a_home_that_moves_to_the_volume_is_followed() {
+    followed(&Instance::new(), "35-sync-home-dirs.sh", "/root", 0, "home/root", Some("--sync-home"));
+}
+
+#[test]
+fn an_environment_that_moves_to_the_volume_is_followed() {
+    let instance = Instance::new();
+    instance.fake.write("/.env_hash", "0123abcd\n");
+    let settings = "home = /usr/bin\n";
+    instance.fake.write("/venv/main/pyvenv.cfg", settings);
+    fs::create_dir_all(instance.fake.path("/venv/main/bin")).unwrap();
+    std::os::unix::fs::symlink("/bin/true", instance.fake.path("/venv/main/bin/python")).unwrap();
+    let there = ".environment_sync/0123abcd/venv/main/lib";
+    let also = settings.len() as u64;
+    followed(&instance, "37-sync-environment.sh", "/venv/main/lib", also, there, Some("--sync-environment"));
 }
 
 #[test]
@@ -452,7 +392,7 @@ fn the_page_goes_where_a_stage_puts_the_portal() {
     drop(started);
 }
 
-fn curl(arguments: &[&str]) -> Output {
+pub(crate) fn curl(arguments: &[&str]) -> Output {
     let fixed = ["--silent", "--show-error", "--max-time", "60"];
     Command::new("curl").args(fixed).args(arguments).output().unwrap()
 }

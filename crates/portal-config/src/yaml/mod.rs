@@ -34,15 +34,13 @@ pub(crate) use by_lines::names;
 pub(crate) use document::{App, Document};
 
 use crate::error::Error;
+use crate::place;
 use crate::resolve::{self, Application, PortMap};
 
-/// The file's place under a root.
-pub const PORTAL_YAML: &str = "etc/portal.yaml";
-
-/// The file under `root`.
+/// The file under `root`: see [`place::kept`].
 #[must_use]
 pub fn path(root: &Path) -> PathBuf {
-    root.join(PORTAL_YAML)
+    place::kept(root, "portal.yaml")
 }
 
 /// What a portal.yaml holds.

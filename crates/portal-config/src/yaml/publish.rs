@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{Gid, Uid};
 
+use crate::place;
+
 /// Services without privileges read the file.
 const DEFAULT_MODE: u32 = 0o644;
 
@@ -28,7 +30,7 @@ pub(crate) fn publish(path: &Path, content: &[u8]) -> io::Result<()> {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
     };
-    fs::create_dir_all(directory)?;
+    place::make_directory(directory)?;
     let mut file = tempfile::Builder::new().prefix(".portal.yaml.").tempfile_in(directory)?;
     file.write_all(content)?;
     if let Some(existing) = &existing {

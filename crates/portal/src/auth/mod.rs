@@ -26,10 +26,10 @@ pub use cookie::{COOKIE_DAYS, cookie_name};
 pub use credentials::Credentials;
 pub use limiter::Limiter;
 pub use login::escape_html;
-pub use secret::{Generated, token_file};
+pub use secret::{Generated, key_file, token_file};
 pub use service::{AUTH_PATH, LOGIN_PATH, QUERY_HEADER, STRIP_HEADER, bind_private, router};
 
-/// A request as Caddy reports it.
+/// A request: as Caddy reports it, or as it came to the page that stands in the portal's place during a boot.
 #[derive(Debug, Clone, Copy)]
 pub struct Request<'a> {
     /// The client's method.
@@ -89,7 +89,7 @@ pub enum Decision {
     Wait(Duration),
 }
 
-/// Decides about requests; cheap to ask, made once per process.
+/// Decides about requests: cheap to ask, less so to make. What it knows of guesses begins anew with it.
 #[derive(Debug)]
 pub struct Authenticator {
     credentials: Credentials,

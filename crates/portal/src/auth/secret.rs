@@ -1,21 +1,24 @@
 //! Secrets that the portal makes itself and keeps in files only root may read.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{File, OpenOptions};
 use std::io::{Read as _, Write as _};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
+
+use vast_portal_config::place;
 
 use crate::Error;
 
 /// Where the random token lives that stands in when neither `WEB_PASSWORD` nor `OPEN_BUTTON_TOKEN` is set.
 #[must_use]
 pub fn token_file(root: &Path) -> PathBuf {
-    root.join("etc/vast-portal.token")
+    place::kept(root, "vast-portal.token")
 }
 
 /// Where the key lives that cookies are signed with.
-pub(super) fn key_file(root: &Path) -> PathBuf {
-    root.join("etc/vast-portal.key")
+#[must_use]
+pub fn key_file(root: &Path) -> PathBuf {
+    place::kept(root, "vast-portal.key")
 }
 
 /// A secret of 64 hexadecimal digits, from its file or newly made.
@@ -41,7 +44,7 @@ impl Generated {
         getrandom::fill(&mut bytes).map_err(Error::Random)?;
         let secret = hex::encode(bytes);
         let directory = path.parent().unwrap_or_else(|| Path::new("/"));
-        fs::create_dir_all(directory).map_err(Error::file("create", directory))?;
+        place::make_directory(directory).map_err(Error::file("create", directory))?;
         let cannot = |source| Error::File { action: "keep a secret in", path: path.to_owned(), source };
         let mut file = tempfile::Builder::new().prefix(".vast-portal-").tempfile_in(directory).map_err(cannot)?;
         file.write_all(secret.as_bytes()).and_then(|()| file.as_file().sync_all()).map_err(cannot)?;
@@ -87,6 +90,7 @@ impl Generated {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
     use std::os::unix::fs::PermissionsExt as _;
 
     use super::*;

@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use vast_portal_config::Application;
+use vast_portal_config::{Application, place};
 
 use super::render::render;
 use super::settings::Settings;
@@ -15,7 +15,7 @@ use crate::Error;
 /// Where the Caddyfile is.
 #[must_use]
 pub fn caddyfile(root: &Path) -> PathBuf {
-    root.join("etc/Caddyfile")
+    place::kept(root, "Caddyfile")
 }
 
 /// What was put in place.
@@ -63,9 +63,10 @@ pub fn publish(
     if let Some(tls) = &mut modest.tls {
         tls.redirect_http = false;
     }
-    if try_publish(&render(applications, &modest), &target, caddy).is_ok() {
+    // A Caddy that does not know the redirect says only that of the first text, and what is the matter with the pair of this one.
+    let Err(refused) = try_publish(&render(applications, &modest), &target, caddy) else {
         return Ok(Published::WithoutRedirect);
-    }
+    };
     // Whatever the check of the pair lets through, Caddy decides; its answer costs HTTPS and not the portal.
     modest.tls = None;
     match (try_publish(&render(applications, &modest), &target, caddy), refused) {
@@ -76,7 +77,7 @@ pub fn publish(
 
 fn try_publish(text: &str, path: &Path, caddy: &Path) -> Result<(), Error> {
     let directory = path.parent().unwrap_or_else(|| Path::new("/"));
-    fs::create_dir_all(directory).map_err(Error::file("create", directory))?;
+    place::make_directory(directory).map_err(Error::file("create", directory))?;
     let cannot = || Error::file("publish", path);
     let mut fresh = tempfile::Builder::new().prefix(".Caddyfile-").tempfile_in(directory).map_err(cannot())?;
     fresh.write_all(text.as_bytes()).map_err(cannot())?;

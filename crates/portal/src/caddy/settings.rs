@@ -11,6 +11,8 @@ use crate::env_vars;
 /// Everything besides the applications that decides the Caddyfile.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
+    /// Whether HTTPS is asked for, with or without a pair that can be served.
+    pub https: bool,
     /// The pair to serve, when HTTPS is on and the pair can be served.
     pub tls: Option<Tls>,
     /// Whether requests must authenticate at all.
@@ -117,8 +119,10 @@ impl Settings {
     #[must_use]
     pub fn from_env(env: &BTreeMap<String, String>, root: &Path) -> Self {
         let mut reader = Reader { env, warnings: Vec::new() };
-        let tls = reader.flag(env_vars::ENABLE_HTTPS, false).then(|| reader.pair(root)).flatten();
+        let https = reader.flag(env_vars::ENABLE_HTTPS, false);
+        let tls = https.then(|| reader.pair(root)).flatten();
         Self {
+            https,
             tls,
             authentication: reader.flag(env_vars::ENABLE_AUTH, true),
             open_ports: reader.ports(env_vars::AUTH_EXCLUDE),

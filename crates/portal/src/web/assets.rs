@@ -21,7 +21,7 @@ macro_rules! asset {
 const PAGE: (&str, &str, &str) = asset!("index.html", HTML);
 const FILES: [(&str, &str, &str); 10] = [
     asset!("portal.css", CSS),
-    asset!("icon.svg", "image/svg+xml"),
+    ("icon.svg", "image/svg+xml", crate::ICON),
     asset!("js/main.js", JS),
     asset!("js/dom.js", JS),
     asset!("js/overview.js", JS),
