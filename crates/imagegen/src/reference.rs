@@ -18,6 +18,8 @@
 //! # Ok::<(), vast_imagegen::reference::ParseReferenceError>(())
 //! ```
 
+mod plain;
+
 use std::fmt;
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -239,7 +241,7 @@ impl FromStr for RegistryReference {
 
 fn parse_registry(text: &str, rest: &str) -> Result<RegistryReference, ParseReferenceError> {
     // The grammar of oci-client takes Unicode letters in tags, which no registry does.
-    let inner = match rest.parse::<oci_client::Reference>() {
+    let inner = match plain::parse(rest).map_or_else(|| rest.parse(), Ok) {
         Ok(inner) if rest.is_ascii() => inner,
         Ok(_) => return Err(ParseReferenceError::new(text, "it has a character other than ASCII", None)),
         Err(error) => return Err(explain(text, rest, &error)),
