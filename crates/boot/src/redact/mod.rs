@@ -70,6 +70,22 @@ impl Redactor {
         self.secrets.iter().fold(text.to_owned(), |text, secret| text.replace(secret.as_str(), MASK))
     }
 
+    /// A text whose end was cut off, without what may be the beginning of a secret there.
+    #[must_use]
+    pub fn redact_cut(&self, text: &str) -> String {
+        let begins = self.secrets.iter().filter_map(|secret| {
+            let from = text.floor_char_boundary(text.len().saturating_sub(secret.len()));
+            let mut ends = (from..text.len().saturating_sub(SHORTEST_SECRET_BYTES - 1))
+                .filter_map(|at| Some((at, text.get(at..)?)));
+            ends.find(|(_, end)| secret.starts_with(end)).map(|(at, _)| at)
+        });
+        let mut text = text.to_owned();
+        if let Some(at) = begins.min() {
+            text.replace_range(at.., MASK);
+        }
+        text
+    }
+
     /// Text from elsewhere without secrets: those that are known, and what looks like one by its name, its place or its shape. Rather
     /// too much goes than too little.
     ///
@@ -145,6 +161,22 @@ mod tests {
             .into_iter()
             .collect();
         assert_eq!(Redactor::new(&env).redact("abcdef-ghi abcdef true"), "*** *** true");
+    }
+
+    #[test]
+    fn the_beginning_of_a_secret_at_the_end_of_a_text_that_was_cut_off_goes() {
+        let env: Environment =
+            [("A_TOKEN", "abcabcabcd"), ("B_TOKEN", "\u{e9}\u{e9}\u{e9}\u{e9}")].into_iter().collect();
+        let redactor = Redactor::new(&env);
+        for (text, expected) in [
+            ("x abcabc", "x ***"),
+            ("abcabcabcabc", "abc***"),
+            ("x \u{e9}\u{e9}\u{e9}", "x ***"),
+            ("x abca", "x abca"),
+            ("abcabc x", "abcabc x"),
+        ] {
+            assert_eq!(redactor.redact_cut(text), expected);
+        }
     }
 
     #[test]

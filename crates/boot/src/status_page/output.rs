@@ -1,5 +1,6 @@
 //! The last lines of the boot's output.
 
+use std::borrow::Cow;
 use std::collections::VecDeque;
 
 use vast_portal::logtee::clean::Cleaner;
@@ -67,10 +68,17 @@ impl Output {
 
 /// The last lines of a text, without secrets.
 pub(super) fn shown(text: &str, redactor: &Redactor) -> Vec<String> {
-    let text = redactor.scrub(text);
+    let text: Vec<_> = text.split('\n').map(|line| uncut(line, redactor)).collect();
+    let text = redactor.scrub(&text.join("\n"));
     let lines: Vec<&str> = text.lines().collect();
     let from = lines.len().saturating_sub(SHOWN_LINES);
     lines.get(from..).unwrap_or_default().iter().map(|line| cut(line, SHOWN_LINE_BYTES).to_owned()).collect()
+}
+
+/// A line as it was kept; of one that was cut, nothing that a secret may have begun with.
+fn uncut<'a>(line: &'a str, redactor: &Redactor) -> Cow<'a, str> {
+    let longest_char_bytes = 4;
+    if line.len() + longest_char_bytes > KEPT_LINE_BYTES { redactor.redact_cut(line).into() } else { line.into() }
 }
 
 /// So much of a line, to the end of a character.
@@ -122,6 +130,12 @@ mod tests {
             let lines = shown(&output.text(), &Redactor::new(&env));
             assert!(lines[0].ends_with("x*** an") && lines[0].len() <= SHOWN_LINE_BYTES, "{lines:?}");
         }
+        // One so long that its end is not kept.
+        let key = "k3y-of-many-bytes ".repeat(400);
+        let env: Environment = [("MY_SECRET", key.as_str())].into_iter().collect();
+        let mut output = Output::default();
+        output.raw(format!("took {key}\n").as_bytes());
+        assert_eq!(shown(&output.text(), &Redactor::new(&env)), ["took ***"]);
     }
 
     #[test]
