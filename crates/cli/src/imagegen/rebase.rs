@@ -2,12 +2,13 @@
 
 use std::path::{Path, PathBuf};
 
+use futures_util::stream::{self, StreamExt as _};
 use serde_json::json;
 use vast_imagegen::Error;
 use vast_imagegen::build::Stamp;
 use vast_imagegen::layer::Compression;
-use vast_imagegen::publish::{attach_only, publish};
-use vast_imagegen::rebase::{Kind, Options, Rebased, Rebasing};
+use vast_imagegen::publish::{Progress, attach_only, publish};
+use vast_imagegen::rebase::{AT_ONCE, Kind, Options, Rebased, Rebasing};
 use vast_imagegen::reference::Reference;
 use vast_imagegen::transport::{TransportOptions, open_sink};
 
@@ -76,26 +77,18 @@ pub(super) fn run(args: &Args) -> Result<Exit, Error> {
     let transports = args.transport.options(&env);
     session::publishing(&transports, async {
         let rebasing = Rebasing::new(&options, &transports).await?;
-        let mut rows = Vec::new();
-        for (image, target) in wanted {
-            let rebased = rebasing.rebase(&image).await;
+        let rebased = match wanted.as_slice() {
             // With one image there is no table to put a failure into.
-            let rebased = if args.all.is_none() { Ok(rebased?) } else { rebased };
-            rows.push(Row { image, target, rebased });
-        }
+            [(image, _)] if args.all.is_none() => vec![Ok(rebasing.rebase(image).await?)],
+            many => rebasing.rebase_all(&many.iter().map(|(image, _)| image.clone()).collect::<Vec<_>>()).await,
+        };
+        let mut rows: Vec<Row> =
+            wanted.into_iter().zip(rebased).map(|((image, target), rebased)| Row { image, target, rebased }).collect();
         if !args.json {
             print(args, &rows);
         }
         if !args.check {
-            for row in &mut rows {
-                let Err(error) = publish_row(args, row, &transports).await else { continue };
-                if args.all.is_none() {
-                    return Err(error);
-                }
-                // The others have nothing to do with it.
-                eprintln!("{}: {} is not published: {}", super::PROGRAM, row.target, with_causes(&error));
-                row.rebased = Err(error);
-            }
+            publish_rows(args, &mut rows, &transports).await?;
         }
         if args.json {
             let images: Vec<_> = rows.iter().map(as_json).collect();
@@ -167,15 +160,40 @@ impl Row {
     }
 }
 
-async fn publish_row(args: &Args, row: &Row, transports: &TransportOptions) -> Result<(), Error> {
-    let Ok(Rebased { built: Some(built), .. }) = &row.rebased else { return Ok(()) };
-    let sink = open_sink(&row.target, transports).await?;
-    let published = publish(&built.publication(), &*sink, args.transport.parallel(), &*progress::progress()).await?;
-    published::warn(&published);
-    if !args.json {
-        println!("{}", row.target.pinned(built.digest()));
+/// Publishes what was rebased, a few images at once. One failure stops nothing but what it is about: it takes the row's place.
+///
+/// # Errors
+/// The failure of the only image.
+async fn publish_rows(args: &Args, rows: &mut [Row], transports: &TransportOptions) -> Result<(), Error> {
+    let publishing: Vec<_> = rows.iter().map(|row| Box::pin(publish_row(args, row, transports))).collect();
+    let mut results = stream::iter(publishing).buffered(AT_ONCE).enumerate();
+    let mut failed = Vec::new();
+    while let Some((number, result)) = results.next().await {
+        match result {
+            Ok(Some(name)) if !args.json => println!("{name}"),
+            Ok(_) => {}
+            Err(error) if args.all.is_none() => return Err(error),
+            Err(error) => failed.push((number, error)),
+        }
+    }
+    drop(results);
+    for (number, error) in failed {
+        let row = &mut rows[number];
+        eprintln!("{}: {} is not published: {}", super::PROGRAM, row.target, with_causes(&error));
+        row.rebased = Err(error);
     }
     Ok(())
+}
+
+/// The name under which an image was published; `None` where there was nothing to publish.
+async fn publish_row(args: &Args, row: &Row, transports: &TransportOptions) -> Result<Option<Reference>, Error> {
+    let Ok(Rebased { built: Some(built), .. }) = &row.rebased else { return Ok(None) };
+    let sink = open_sink(&row.target, transports).await?;
+    // The bars of several images would draw over each other, and there is little to move.
+    let progress: Box<dyn Progress> = if args.all.is_none() { progress::progress() } else { Box::new(()) };
+    let published = publish(&built.publication(), &*sink, args.transport.parallel(), &*progress).await?;
+    published::warn(&published);
+    Ok(Some(row.target.pinned(built.digest())))
 }
 
 /// The table: which images can take the new base, and why the others cannot.

@@ -17,6 +17,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use futures_util::future;
 use tempfile::TempDir;
 use tokio::sync::Mutex;
 use vast_envhash::Inventory;
@@ -62,6 +63,10 @@ pub struct Options {
     /// Where temporary files go.
     pub work: PathBuf,
 }
+
+/// How many of many images are worked on at once. Each waits for the registry most of the time; each holds the indexes of
+/// its own layers.
+pub const AT_ONCE: usize = 8;
 
 /// Rebases images onto one base, which is read once.
 pub struct Rebasing<'a> {
@@ -151,12 +156,32 @@ impl<'a> Rebasing<'a> {
     pub async fn rebase(&self, reference: &Reference) -> Result<Rebased, Error> {
         let mut own = Vec::new();
         let rebased = self.every_platform(reference, &mut own).await;
-        // Nobody else has these layers, and of a hundred images they are too much to remember.
+        self.forget(own).await;
+        rebased
+    }
+
+    /// [`rebase`](Self::rebase) for many images, a few of them at once, in their order.
+    pub async fn rebase_all(&self, references: &[Reference]) -> Vec<Result<Rebased, Error>> {
+        let mut all = Vec::new();
+        for some in references.chunks(AT_ONCE) {
+            let rebasing = some.iter().map(|reference| async move {
+                let mut own = Vec::new();
+                (self.every_platform(reference, &mut own).await, own)
+            });
+            let (rebased, own): (Vec<_>, Vec<_>) = future::join_all(rebasing).await.into_iter().unzip();
+            all.extend(rebased);
+            // Not before all of them are done: two may have a layer in common.
+            self.forget(own.concat()).await;
+        }
+        all
+    }
+
+    /// Forgets the layers that only images of their own have: those of a hundred images are too much to remember.
+    async fn forget(&self, mut own: Vec<Digest>) {
         let bases = self.bases.lock().await;
         let is_shared = |digest: &Digest| bases.values().any(|base| base.layers.iter().any(|layer| layer.is(digest)));
         own.retain(|digest| !is_shared(digest));
         self.gatherer.cache.forget(&own);
-        rebased
     }
 
     /// Notes in `own` which layers are the image's alone.
