@@ -199,12 +199,12 @@ impl<'a> LayerPlan<'a> {
                 if first.0 != number && first.2 == planned.metadata {
                     place.entry = first.0;
                     let node = Node { kind: kind(place), metadata: planned.metadata.clone() };
-                    self.tree.insert(path.clone(), node);
+                    self.tree.insert(path, node);
                     planned.kind = ItemKind::Hardlink { target: first.1.clone() };
                     continue;
                 }
             }
-            self.tree.insert(path.clone(), Node { kind: kind(place), metadata: planned.metadata.clone() });
+            self.tree.insert(path, Node { kind: kind(place), metadata: planned.metadata.clone() });
         }
         (entries, self.warnings)
     }
@@ -340,7 +340,7 @@ impl<'a> LayerPlan<'a> {
             }
             ItemKind::Directory | ItemKind::Hardlink { .. } | ItemKind::Other(_) => NodeKind::Directory,
         };
-        self.tree.insert(path.clone(), Node { kind, metadata: metadata.clone() });
+        self.tree.insert(&path, Node { kind, metadata: metadata.clone() });
         self.entries.insert(path.into(), Planned { kind: item.kind.clone(), metadata });
     }
 
@@ -352,7 +352,7 @@ impl<'a> LayerPlan<'a> {
             return;
         }
         let metadata = Metadata { mtime: self.epoch, ..node.metadata.clone() };
-        self.tree.insert(parent.to_owned(), Node { kind: NodeKind::Directory, metadata: metadata.clone() });
+        self.tree.insert(parent, Node { kind: NodeKind::Directory, metadata: metadata.clone() });
         self.entries.insert(parent.into(), Planned { kind: ItemKind::Directory, metadata });
     }
 

@@ -95,7 +95,7 @@ mod tests {
             ("dangling", link("/made/later")),
             ("pipe", NodeKind::Fifo),
         ] {
-            tree.insert(path.into(), Node { kind, metadata: Metadata::root_owned(0o755, 0) });
+            tree.insert(path.as_ref(), Node { kind, metadata: Metadata::root_owned(0o755, 0) });
         }
         tree
     }

@@ -106,12 +106,12 @@ impl Tree {
 
     /// Puts a node at exactly `path`, whose parent is a directory. A directory over a directory keeps what is below it;
     /// anything else replaces all that was there.
-    pub fn insert(&mut self, path: PathBuf, node: Node) {
+    pub fn insert(&mut self, path: &Path, node: Node) {
         // Only a directory has something below it.
-        if node.kind != NodeKind::Directory && self.is_directory(&path) {
-            self.remove_below(&path);
+        if node.kind != NodeKind::Directory && self.is_directory(path) {
+            self.remove_below(path);
         }
-        self.nodes.insert(key(&path).to_owned(), node);
+        self.nodes.insert(key(path).to_owned(), node);
     }
 
     /// Removes the node at `path` and all below it.
@@ -157,7 +157,7 @@ impl Tree {
                     let limit = MAX_IMPLIED_BYTES as u64;
                     return Err(LayerError::TooMuch { limit, what: "bytes in the names of directories it implies" });
                 }
-                self.insert(path, node);
+                self.insert(&path, node);
             }
         }
         Ok(())

@@ -22,7 +22,7 @@ fn base() -> Tree {
         ("usr", 0o755, NodeKind::Directory),
         ("usr/bin", 0o755, NodeKind::Directory),
     ] {
-        tree.insert(path.into(), Node { kind, metadata: Metadata::root_owned(mode, 5) });
+        tree.insert(path.as_ref(), Node { kind, metadata: Metadata::root_owned(mode, 5) });
     }
     tree
 }
