@@ -173,7 +173,12 @@ async fn publish_row(args: &Args, row: &Row, transports: &TransportOptions) -> R
     let published = publish(&built.publication(), &*sink, args.transport.parallel(), &*progress::progress()).await?;
     published::warn(&published);
     if !args.json {
-        println!("{}", row.target.pinned(built.digest()));
+        let published = row.target.pinned(built.digest()).to_string();
+        println!("{published}");
+        // Under the same name there is nothing left that names what it was.
+        if row.target.to_string() != row.image.to_string() {
+            super::diff::suggest(&row.image, &published);
+        }
     }
     Ok(())
 }
