@@ -50,7 +50,7 @@ impl Place {
         self.printed(&["build", "folder", "--engine", "native", "--platform", &platforms.join(","), "--to", to]);
     }
 
-    fn layers(&self, arch: &str, image: &str) -> Vec<String> {
+    fn layers(arch: &str, image: &str) -> Vec<String> {
         let (arch, variant) = arch.split_once('/').unwrap_or((arch, ""));
         let output = Command::new("skopeo")
             .args(["--override-arch", arch, "--override-variant", variant, "inspect", "--tls-verify=false"])
@@ -109,7 +109,7 @@ fn an_image_of_a_hundred_and_twenty_layers_is_built_extended_copied_rebased_and_
     place.printed(&["extend", &at("base:1"), "--overlay", "overlay", "--to", &at("app:1")]);
     place.printed(&["rebase", &at("app:1"), "--from", &at("base:1"), "--onto", &at("base:2"), "--to", &at("app:2")]);
     place.printed(&["copy", &at("app:2"), &at("copied:2")]);
-    assert_eq!(place.layers("amd64", &at("copied:2")).len(), LAYERS + 1);
+    assert_eq!(Place::layers("amd64", &at("copied:2")).len(), LAYERS + 1);
     let root = place.unpacked(&at("copied:2"));
     assert_eq!(read(&root, "opt/last"), (LAYERS - 1).to_string());
     assert_eq!(read(&root, "opt/3"), "mended too");
@@ -145,7 +145,7 @@ fn four_platforms_stay_four_whatever_is_done_to_them() {
     let arches = ["amd64", "arm64", "arm/v7", "riscv64"];
     for arch in arches {
         let [base, mended, app, rebased] =
-            ["base:1", "base:2", "app:1", "production:1"].map(|name| place.layers(arch, &at(name)));
+            ["base:1", "base:2", "app:1", "production:1"].map(|name| Place::layers(arch, &at(name)));
         assert_eq!(app[..1], base, "{arch}");
         assert_eq!((&rebased[..1], &rebased[1..]), (&mended[..], &app[1..]), "{arch}");
     }
@@ -195,7 +195,7 @@ fn two_hundred_images_take_a_mended_base_in_one_run_over_a_few_connections() {
     for (number, image) in images.iter().enumerate() {
         let name = format!("app-{number}");
         assert_eq!(image["possible"], true, "{image}");
-        assert_eq!(image["digest"], registry.tag(&name, "1").unwrap().to_string());
+        assert_eq!(image["digest"], registry.tag(&name, "1").unwrap());
     }
     assert!((2..=6).contains(&counting.most_at_once()), "{}", counting.most_at_once());
     // No layer was read: of the base, one manifest, one configuration and the records, once for all images.

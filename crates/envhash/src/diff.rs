@@ -107,6 +107,15 @@ pub fn diff(before: &Inventory, after: &Inventory) -> Vec<Change> {
     changes
 }
 
+/// The differences between two lists of distributions in one `place`, in the order of their names.
+#[must_use]
+pub fn diff_distributions(place: &str, before: &[Distribution], after: &[Distribution]) -> Vec<Change> {
+    let mut changes = Vec::new();
+    let facts = |list: &[Distribution]| list.iter().map(distribution).collect();
+    compare(place, facts(before), facts(after), &mut changes);
+    changes
+}
+
 /// Something with a version.
 struct Fact {
     /// What it is known by: facts of one key are one thing.
@@ -152,7 +161,8 @@ fn distribution(distribution: &Distribution) -> Fact {
 
 /// A name as indexes compare it: without case, and with runs of `-`, `_` and `.` as one `-`
 /// (<https://packaging.python.org/en/latest/specifications/name-normalization/>).
-fn normalised(name: &str) -> String {
+#[must_use]
+pub fn normalised(name: &str) -> String {
     let mut normal = String::with_capacity(name.len());
     for c in name.chars() {
         if !matches!(c, '-' | '_' | '.') {

@@ -100,9 +100,9 @@ mod take;
 mod vectors;
 mod venv;
 
-pub use diff::{Change, ChangeKind, diff, printable};
+pub use diff::{Change, ChangeKind, diff, diff_distributions, normalised, printable};
 pub use error::Error;
 pub use hash::{EnvHash, InvalidHash};
 pub use inventory::{Apt, Distribution, Interpreter, Inventory, Package, SCHEME, System, Venv};
 pub use need::{Need, may_read};
-pub use take::{Options, hash};
+pub use take::{Options, hash, installed};

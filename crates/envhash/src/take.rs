@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use crate::dpkg::{self, Database};
 use crate::error::Error;
-use crate::inventory::{Apt, Inventory};
+use crate::inventory::{Apt, Inventory, Package};
 use crate::root::Root;
 use crate::{system, venv};
 
@@ -43,6 +43,19 @@ pub fn hash(root: &Path, options: &Options) -> Result<Inventory, Error> {
     let context = venv::Context { root: &root, database: &database, live: options.live, home: home.as_deref() };
     let venvs = venv::read_all(context, &mut notes)?;
     Ok(Inventory::new(system::read(&root, machine)?, Apt::new(packages), venvs, notes))
+}
+
+/// Every Debian package of `root` that `dpkg -l` shows as installed (`ii`), those too that do not count for the hash, sorted by
+/// name.
+///
+/// # Errors
+/// [`Error`], where the package database cannot be read or understood.
+pub fn installed(root: &Path, options: &Options) -> Result<Vec<Package>, Error> {
+    let root = Root::open(root)?;
+    let database = Database::read(&root)?;
+    let machine = machine(&root, &database, options, &mut Vec::new());
+    let native = database.architecture().or_else(|| system::architecture_of_machine(&machine)).unwrap_or_default();
+    Ok(database.installed(native))
 }
 
 fn machine(root: &Root, database: &Database, options: &Options, notes: &mut Vec<String>) -> String {

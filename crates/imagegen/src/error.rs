@@ -70,6 +70,22 @@ pub enum Error {
         /// Those that exist.
         existing: Vec<Platform>,
     },
+    /// Two images that are for different platforms cannot be compared.
+    #[error(
+        "`{before}` is for {} and `{after}` for {}: they have no platform in common",
+        listed(before_platforms),
+        listed(after_platforms)
+    )]
+    NoCommonPlatform {
+        /// One image.
+        before: String,
+        /// Its platforms.
+        before_platforms: Vec<Platform>,
+        /// The other.
+        after: String,
+        /// Its platforms.
+        after_platforms: Vec<Platform>,
+    },
     /// A manifest, index or configuration that cannot be understood.
     #[error("the {what} of `{reference}` cannot be used")]
     Malformed {
@@ -288,6 +304,13 @@ fn existing_platforms(existing: &[Platform]) -> String {
     if existing.is_empty() {
         return "it has none at all".to_owned();
     }
-    let names: Vec<String> = existing.iter().map(Platform::to_string).collect();
-    format!("it has {}", names.join(", "))
+    format!("it has {}", listed(existing))
+}
+
+fn listed(platforms: &[Platform]) -> String {
+    if platforms.is_empty() {
+        return "no platform".to_owned();
+    }
+    let names: Vec<String> = platforms.iter().map(Platform::to_string).collect();
+    names.join(", ")
 }

@@ -119,7 +119,7 @@ async fn manifest_of(
     if is_index(&top.media_type) { source.manifest(descriptor).await } else { Ok(top.clone()) }
 }
 
-fn report(image: &Image, platform: Option<Platform>) -> ImageReport {
+pub(crate) fn report(image: &Image, platform: Option<Platform>) -> ImageReport {
     let layers = image.manifest.layers();
     let diff_ids = image.config.rootfs().diff_ids();
     let history = steps(image.config.history().as_deref().unwrap_or_default());

@@ -8,7 +8,8 @@
 //!
 //! New images come from [`build`]: a Dockerfile, parsed by [`dockerfile`], is planned and carried out into [`layer`]s that
 //! are the same on every machine. What was built is published like what was read. Published images get another layer by
-//! [`extend`] and another base by [`rebase`], from what was [recorded](record) about them, without being pulled.
+//! [`extend`] and another base by [`rebase`], from what was [recorded](record) about them, without being pulled; [`diff`] tells
+//! what that changed.
 //!
 //! ```
 //! use vast_imagegen::publish::{DEFAULT_PARALLEL, copy};
@@ -42,6 +43,7 @@ pub mod source;
 
 pub mod archive;
 pub mod artifact;
+pub mod diff;
 pub mod env_vars;
 pub mod environment;
 pub mod extend;

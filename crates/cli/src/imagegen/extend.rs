@@ -117,6 +117,10 @@ fn print(args: &Args, extended: &Extended) {
     let reference = args.to.pinned(extended.built.digest()).to_string();
     if !args.json {
         println!("{reference}");
+        // Under the same name there is nothing left that names what it was.
+        if !args.dry_run && args.to.to_string() != args.image.to_string() {
+            super::diff::suggest(&args.image, &reference);
+        }
         return;
     }
     let images: Vec<_> = extended

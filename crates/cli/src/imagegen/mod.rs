@@ -2,6 +2,7 @@
 
 mod build;
 mod copy;
+mod diff;
 mod environment;
 mod extend;
 mod inspect;
@@ -40,6 +41,8 @@ enum Command {
     Build(Box<build::Args>),
     /// Copy an image, every platform of it, and name it last.
     Copy(copy::Args),
+    /// Compare two images in layers, files, packages and configuration, without pulling them; exit 1 if they differ.
+    Diff(Box<diff::Args>),
     /// Print the inventory behind an image's environment hash as JSON, without pulling it.
     Environment(environment::Args),
     /// Put a folder on top of a published image, for every platform of it, without pulling it.
@@ -68,6 +71,7 @@ pub fn run() -> ExitCode {
     let done = match &args.command {
         Command::Build(args) => build::run(args),
         Command::Copy(args) => copy::run(args),
+        Command::Diff(args) => diff::run(args),
         Command::Environment(args) => environment::run(args),
         Command::Extend(args) => extend::run(args),
         Command::Inspect(args) => inspect::run(args),

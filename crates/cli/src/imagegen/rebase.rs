@@ -170,7 +170,13 @@ async fn publish_rows(args: &Args, rows: &mut [Row], transports: &TransportOptio
     let mut failed = Vec::new();
     while let Some((number, result)) = results.next().await {
         match result {
-            Ok(Some(name)) if !args.json => println!("{name}"),
+            Ok(Some(name)) if !args.json => {
+                println!("{name}");
+                // Under the same name there is nothing left that names what it was.
+                if args.all.is_none() && rows[number].target.to_string() != rows[number].image.to_string() {
+                    super::diff::suggest(&rows[number].image, &name.to_string());
+                }
+            }
             Ok(_) => {}
             Err(error) if args.all.is_none() => return Err(error),
             Err(error) => failed.push((number, error)),

@@ -5,7 +5,7 @@ use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 
-use vast_envhash::{Inventory, Need, may_read};
+use vast_envhash::{Inventory, Need, Package, may_read};
 
 use super::stack::{Stack, blocking};
 use crate::Error;
@@ -58,6 +58,40 @@ pub(crate) async fn inventory(
     platform: &Platform,
     work: &Path,
 ) -> Result<Inventory, Error> {
+    let (root, options) = skeleton(stack, cache, platform, work).await?;
+    blocking(move || vast_envhash::hash(root.path(), &options).map_err(Error::from)).await?
+}
+
+/// What is installed, as far as the layers tell.
+pub(crate) struct Installed {
+    /// The environment, or why it cannot be determined.
+    pub(crate) inventory: Result<Inventory, vast_envhash::Error>,
+    /// The Debian packages, those too that do not count for the hash.
+    pub(crate) packages: Result<Vec<Package>, vast_envhash::Error>,
+}
+
+/// The same as [`inventory`], with all Debian packages. What is wrong with the image's environment is no error.
+pub(crate) async fn installed(
+    stack: &mut Stack,
+    cache: &IndexCache,
+    platform: &Platform,
+    work: &Path,
+) -> Result<Installed, Error> {
+    let (root, options) = skeleton(stack, cache, platform, work).await?;
+    blocking(move || Installed {
+        inventory: vast_envhash::hash(root.path(), &options),
+        packages: vast_envhash::installed(root.path(), &options),
+    })
+    .await
+}
+
+/// Lays out what the hash may look at of the image that `stack` amounts to.
+async fn skeleton(
+    stack: &mut Stack,
+    cache: &IndexCache,
+    platform: &Platform,
+    work: &Path,
+) -> Result<(tempfile::TempDir, vast_envhash::Options), Error> {
     let tree = stack.tree(cache).await?.clone();
     let needs = needs(&tree);
     let wanted: BTreeSet<ContentRef> = tree
@@ -76,11 +110,8 @@ pub(crate) async fn inventory(
         other => other,
     };
     let options = vast_envhash::Options { live: false, machine: Some(machine.to_owned()), ..Default::default() };
-    blocking(move || {
-        lay_out(&tree, &needs, &spool, root.path())?;
-        vast_envhash::hash(root.path(), &options).map_err(Error::from)
-    })
-    .await?
+    let root = blocking(move || lay_out(&tree, &needs, &spool, root.path()).map(|()| root)).await??;
+    Ok((root, options))
 }
 
 /// What the hash may need of files; those that it needs nothing of are not listed.

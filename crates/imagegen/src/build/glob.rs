@@ -2,7 +2,7 @@
 
 /// A pattern, matched against whole paths with `/` between their parts.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Glob {
+pub(crate) struct Glob {
     tokens: Vec<Token>,
 }
 
@@ -25,7 +25,7 @@ enum Token {
 
 /// A pattern that ends inside a `[` class or after a `\`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct BadGlob;
+pub(crate) struct BadGlob;
 
 impl Glob {
     /// A pattern as `COPY` takes it: `*`, `?`, `[a-z]`, `[^a]`, `\x`.
@@ -34,7 +34,7 @@ impl Glob {
     }
 
     /// A pattern as `.dockerignore` takes it: with `**`.
-    pub(super) fn with_double_star(pattern: &str) -> Result<Self, BadGlob> {
+    pub(crate) fn with_double_star(pattern: &str) -> Result<Self, BadGlob> {
         Self::parse(pattern, true)
     }
 
@@ -96,7 +96,7 @@ impl Glob {
     }
 
     /// Whether the whole of `text` matches.
-    pub(super) fn matches(&self, text: &str) -> bool {
+    pub(crate) fn matches(&self, text: &str) -> bool {
         let text: Vec<char> = text.chars().collect();
         // reachable[t]: the tokens so far can have consumed t characters. Linear in pattern times text, whatever the stars.
         let mut reachable = vec![false; text.len() + 1];

@@ -26,7 +26,7 @@ mod copy;
 mod engine;
 pub(crate) mod envhash;
 mod folder;
-mod glob;
+pub(crate) mod glob;
 mod ignore;
 mod layer_file;
 mod native;

@@ -125,7 +125,7 @@ impl Entry {
 }
 
 /// Paths as text where they are text, else as their bytes: nothing is lost and nothing is guessed.
-mod path_text {
+pub(crate) mod path_text {
     use std::ffi::OsString;
     use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
     use std::path::{Path, PathBuf};
@@ -139,7 +139,7 @@ mod path_text {
         Bytes(Vec<u8>),
     }
 
-    pub(super) fn serialize<S: Serializer>(path: &Path, serializer: S) -> Result<S::Ok, S::Error> {
+    pub(crate) fn serialize<S: Serializer>(path: &Path, serializer: S) -> Result<S::Ok, S::Error> {
         match path.to_str() {
             Some(text) => serializer.serialize_str(text),
             None => serializer.collect_seq(path.as_os_str().as_bytes()),
