@@ -1,18 +1,20 @@
-//! Peak memory of `vast-imagegen build` on one large layer.
+//! Peak memory of `vast-imagegen build` on one large layer, built and pushed to a registry.
 //!
 //! The promise is a bound that does not depend on the layer's size, so the data is larger than the bound by far and
 //! hardly compresses: nothing may hold the layer, packed or not.
 
 use std::fs::{self, File};
 use std::io::{BufWriter, Write as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context as _, Result};
+use vast_tests::registry::Registry;
 
 use super::measure;
 use crate::Verdict;
 use crate::dist;
+use crate::tools::{Group, Tools};
 use crate::workspace::Workspace;
 
 /// The promised bound, in bytes, whatever the layer's size.
@@ -30,6 +32,9 @@ pub(crate) struct Args {
     /// Measure the binary of the development profile
     #[arg(long)]
     dev: bool,
+    /// A `vast-imagegen` to measure instead of the one that is built for it
+    #[arg(long, value_name = "FILE", conflicts_with = "dev")]
+    binary: Option<PathBuf>,
     /// Further arguments of `vast-imagegen build`
     #[arg(last = true, value_name = "ARGUMENT")]
     build: Vec<String>,
@@ -37,13 +42,18 @@ pub(crate) struct Args {
 
 /// Builds an image of one such layer and prints what it took.
 pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<Verdict> {
+    Tools::of(workspace).ensure(&[Group::Services], &[])?;
     let kind = if args.dev { dist::Args::dev() } else { dist::Args::release() };
-    let imagegen = dist::binaries(workspace, &kind)?.join("vast-imagegen");
+    let imagegen = match &args.binary {
+        Some(binary) => binary.canonicalize()?,
+        None => dist::binaries(workspace, &kind)?.join("vast-imagegen"),
+    };
     // Under `target`, which is on a disk: `/tmp` may be memory.
     let parent = workspace.target("bench");
     fs::create_dir_all(&parent).with_context(|| format!("cannot create `{}`", parent.display()))?;
     let folder = tempfile::tempdir_in(&parent).with_context(|| format!("cannot work in `{}`", parent.display()))?;
-    let (image, layout) = (folder.path().join("image"), folder.path().join("layout"));
+    let (image, stored) = (folder.path().join("image"), folder.path().join("registry"));
+    let registry = Registry::start(&stored)?;
     write_image(&image, args.megabytes * 1_000_000)?;
 
     let measured = measure::measure(
@@ -51,11 +61,11 @@ pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<Verdict> {
             .arg("build")
             .arg(&image)
             .arg("--to")
-            .arg(format!("oci:{}:bench", layout.display()))
+            .arg(format!("{}/bench:1", registry.host()))
             .args(["--engine", "native"])
             .args(&args.build),
     )?;
-    let published = size(&layout)?;
+    let published = size(&stored)?;
     let megabytes = |bytes: u64| bytes as f64 / 1e6;
     println!("| layer | published | peak resident | wall | CPU |");
     println!("|--:|--:|--:|--:|--:|");

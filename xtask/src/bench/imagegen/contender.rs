@@ -40,6 +40,8 @@ pub(crate) enum Contender {
     Imagegen,
     /// `tar` into a compressor on all cores: `pigz`, or `zstd -T0`.
     Parallel,
+    /// The same with the two digests that an image needs, of what goes into the compressor and of what comes out.
+    Summed,
     /// `tar | gzip`.
     Gzip,
     Skopeo,
@@ -65,8 +67,8 @@ impl Task {
     /// Who can do it, ours first.
     pub(crate) fn contenders(self) -> &'static [Contender] {
         match self {
-            Self::Gzip => &[Contender::Imagegen, Contender::Parallel, Contender::Gzip],
-            Self::Zstd => &[Contender::Imagegen, Contender::Parallel],
+            Self::Gzip => &[Contender::Imagegen, Contender::Parallel, Contender::Summed, Contender::Gzip],
+            Self::Zstd => &[Contender::Imagegen, Contender::Parallel, Contender::Summed],
             Self::Copy | Self::Mount | Self::Pull => &[Contender::Imagegen, Contender::Skopeo],
             Self::Extend | Self::Rebase => &[Contender::Imagegen, Contender::Buildah],
             Self::ExtendSmall | Self::RebaseSmall => &[Contender::Imagegen],
@@ -80,7 +82,11 @@ impl Contender {
     pub(crate) fn command(self, task: Task, number: u32, scene: &Scene) -> Command {
         let script = match self {
             Self::Imagegen => imagegen(task),
-            Self::Parallel => tar_to(if task == Task::Zstd { "zstd -q -T0" } else { "pigz" }),
+            Self::Parallel => tar_to(parallel(task)),
+            Self::Summed => {
+                let sum = |name: &str| format!("tee >(openssl dgst -sha256 > {name})");
+                tar_to(&format!("{} | {} | {}", sum("diff-id"), parallel(task), sum("digest")))
+            }
             Self::Gzip => tar_to("gzip"),
             Self::Skopeo => skopeo(task),
             Self::Buildah => buildah(task),
@@ -150,6 +156,10 @@ fn imagegen(task: Task) -> String {
     }
 }
 
+fn parallel(task: Task) -> &'static str {
+    if task == Task::Zstd { "zstd -q -T0" } else { "pigz" }
+}
+
 fn tar_to(compressor: &str) -> String {
     format!("tar -C \"$TREE\" --sort=name -cf - . | {compressor} > out\nsync -f out\n")
 }
@@ -199,6 +209,7 @@ impl fmt::Display for Contender {
         f.write_str(match self {
             Self::Imagegen => "`vast-imagegen`",
             Self::Parallel => "`tar` to `pigz` or `zstd -T0`",
+            Self::Summed => "the same with two SHA-256",
             Self::Gzip => "`tar` to `gzip`",
             Self::Skopeo => "`skopeo copy`",
             Self::Buildah => "`buildah`",
