@@ -1,11 +1,12 @@
 //! A layer as a blob in a file: written in one pass, known by its digest and its diff id.
 
 use std::fs::File;
-use std::io::{self, BufWriter, Read, Write as _};
+use std::io::{self, Read};
 use std::path::Path;
 
-use tempfile::{NamedTempFile, TempPath};
+use tempfile::TempPath;
 
+use super::behind::Behind;
 use super::compress::Compressor;
 use super::{Compression, Entry, IndexWriter, Kind, TarWriter};
 use crate::digest::{Digest, Hashing};
@@ -27,11 +28,9 @@ pub struct LayerFile {
     pub index: Vec<u8>,
 }
 
-type Sink = Hashing<BufWriter<NamedTempFile>>;
-
 /// Writes one layer into a temporary file.
 pub struct LayerWriter {
-    archive: TarWriter<Hashing<Compressor<Sink>>>,
+    archive: TarWriter<Hashing<Compressor<Behind>>>,
     compression: Compression,
     index: IndexWriter,
 }
@@ -39,9 +38,7 @@ pub struct LayerWriter {
 impl LayerWriter {
     /// Begins a layer in a new file in `directory`, compressed by `threads` threads.
     pub fn create(directory: &Path, compression: Compression, threads: usize) -> io::Result<Self> {
-        let file = NamedTempFile::new_in(directory)?;
-        let sink = Hashing::new(BufWriter::with_capacity(256 * 1024, file));
-        let compressor = Compressor::new(sink, compression, threads)?;
+        let compressor = Compressor::new(Behind::create(directory)?, compression, threads)?;
         Ok(Self { archive: TarWriter::new(Hashing::new(compressor)), compression, index: IndexWriter::new()? })
     }
 
@@ -56,9 +53,7 @@ impl LayerWriter {
     /// Ends the layer.
     pub fn finish(self) -> io::Result<LayerFile> {
         let (compressor, diff_id, _) = self.archive.finish()?.finish();
-        let (mut buffered, digest, size_bytes) = compressor.finish()?.finish();
-        buffered.flush()?;
-        let file = buffered.into_inner().map_err(io::IntoInnerError::into_error)?;
+        let (file, digest, size_bytes) = compressor.finish()?.finish()?;
         Ok(LayerFile {
             file: file.into_temp_path(),
             media_type: self.compression.media_type(),

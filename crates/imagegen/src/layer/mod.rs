@@ -7,6 +7,7 @@
 //! * [`LayerIndex`] is what one layer's headers say; [`Tree`] is what the layers of an image amount to, each file with
 //!   the layer and entry that hold its content, so that chosen files can be [spooled](spool::Spool) later.
 
+mod behind;
 mod blob;
 mod codec;
 mod compress;

@@ -13,7 +13,7 @@ use oci_spec::image::Descriptor;
 use rustix::fs::{FlockOperation, flock};
 use serde_json::{Map, Value, json};
 
-use super::transfer::write_blob;
+use super::transfer::{link_blob, write_blob};
 use super::{LAYOUT_VERSION, REF_NAME, REFERRERS, Staging, blob_path, parent_of};
 use crate::Error;
 use crate::artifact;
@@ -202,7 +202,15 @@ impl ImageSink for LayoutSink {
         let part =
             part.map_err(|source| Error::File { action: "write into", path: self.staging.path().to_owned(), source })?;
         let file = part.path().join(digest.hex());
-        write_blob(descriptor, digest, content, file.clone(), &self.reference, sent).await?;
+        let linked = match content {
+            Content::File(built) => link_blob(built, file.clone(), descriptor.size()).await?,
+            _ => false,
+        };
+        if linked {
+            sent(descriptor.size());
+        } else {
+            write_blob(descriptor, digest, content, file.clone(), &self.reference, sent).await?;
+        }
         let target = self.staged(&digest);
         fs::rename(file, &target).map_err(|source| Error::File { action: "write", path: target, source })?;
         Ok(Placed::Written)

@@ -1,7 +1,8 @@
 //! Writing a blob to a file: streamed, verified, flushed.
 
-use std::fs::File;
+use std::fs::{self, File, Permissions};
 use std::io::{Read as _, Write as _};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use oci_spec::image::Descriptor;
@@ -15,6 +16,27 @@ use crate::source::BlobReader;
 
 /// How much is copied at once, in bytes.
 const COPY_BYTES: usize = 1 << 20;
+
+/// Gives a layer that was just built, and hashed while it was, the second name `target`. Whether that was possible: on another
+/// file system it is not.
+pub(super) async fn link_blob(built: &Path, target: PathBuf, size_bytes: u64) -> Result<bool, Error> {
+    let built = built.to_owned();
+    blocking(move || {
+        if fs::hard_link(&built, &target).is_err() {
+            return Ok(false);
+        }
+        let finished = File::open(&target).and_then(|file| {
+            // Temporary files are their owner's alone.
+            file.set_permissions(Permissions::from_mode(0o644))?;
+            file.sync_all()?;
+            let whole = file.metadata()?.len() == size_bytes;
+            // Writing it anew would empty what it is a name of.
+            if whole { Ok(true) } else { fs::remove_file(&target).map(|()| false) }
+        });
+        finished.map_err(|source| Error::File { action: "write", path: target.clone(), source })
+    })
+    .await
+}
 
 /// Writes `content` to `target`, which is complete and verified when this succeeds.
 pub(super) async fn write_blob(
