@@ -7,7 +7,8 @@
 //! 2. the result comes back as an OCI layout in an archive. It must be the image that `buildx` says it wrote, for every
 //!    platform that was asked for, and begin with the layers of the base that was pinned;
 //! 3. its own layers are [normalised](super::normalize) and compressed as the native engine does. Layers of the base are
-//!    published from where the base is, not from the archive.
+//!    published from where the base is, not from the archive;
+//! 4. its environment is [recorded](super::records::environment_of) where the image or its base has a hash of one.
 
 use std::collections::{BTreeSet, HashMap};
 use std::ffi::OsString;
@@ -24,6 +25,7 @@ use super::output::{Base, BuiltImage, Records};
 use super::overlay::Stamp;
 use super::plan::{Origins, Plan, at};
 use super::problem::BuildProblem;
+use super::records::{Stated, environment_of};
 use super::runner::{EngineError, Invocation, Runner};
 use super::stack::{LayerBlob, StackLayer, layers_of};
 use super::{Context, NamedContext};
@@ -31,7 +33,7 @@ use crate::Error;
 use crate::digest::Digest;
 use crate::dockerfile::Instruction;
 use crate::dockerfile::expand::expand;
-use crate::record::RecordedIndexes;
+use crate::record::{RecordedIndexes, recorded_environment};
 use crate::reference::{FileReference, Reference};
 use crate::source::{Image, ImageSource};
 
@@ -240,6 +242,7 @@ async fn take(
     if layers.len() < kept.len() || layers.iter().zip(&kept).any(|(a, b)| a.diff_id != b.diff_id) {
         return Err(bad(format!("for {platform}: it does not begin with the layers of the base that was pinned")));
     }
+    let own = layers.len() - kept.len();
     for layer in &layers[kept.len()..] {
         kept.push(StackLayer::built(normalize::anew(layer, context).await?));
     }
@@ -256,10 +259,12 @@ async fn take(
         Origins::Image(reference) => below.as_ref().map(|below| Base::of(reference, &below.image)),
         _ => None,
     };
+    let mut stated = below.map(|below| below.stated).unwrap_or_default();
+    let inventory = environment_of(context, platform, &kept, own, &mut stated).await?;
     let records = Records { base, own_labels: own_labels(context, plan) };
     let mut built = BuiltImage::assemble(platform.clone(), config, kept, &records, &Stamp::of(context.options))?;
-    let recorded = below.map(|below| below.recorded).unwrap_or_default();
-    built.record_indexes(&recorded, &context.cache).await?;
+    built.record_indexes(&stated.indexes, &context.cache).await?;
+    built.record_environment(inventory.as_ref())?;
     Ok(built)
 }
 
@@ -267,8 +272,8 @@ async fn take(
 struct Below {
     image: Image,
     layers: Vec<StackLayer>,
-    /// What it says about its layers, which is handed on: none of them is read to be recorded.
-    recorded: RecordedIndexes,
+    /// What is recorded with it, which is handed on: none of its layers is read to be recorded.
+    stated: Stated,
 }
 
 /// The image at the bottom of the target's stages; `None` on scratch and on a directory.
@@ -278,9 +283,12 @@ async fn base(context: &Context<'_>, plan: &Plan, pins: &Pins) -> Result<Option<
     let pinned = pins.digests.get(reference).map_or_else(|| reference.clone(), |digest| reference.pinned(*digest));
     let source = context.images.open(&pinned).await?;
     let image = source.image(plan.platform().ok_or(Error::Interrupted)?).await?;
-    let recorded = RecordedIndexes::of(&source, &image).await?;
+    let stated = Stated {
+        indexes: RecordedIndexes::of(&source, &image).await?,
+        environment: recorded_environment(&*source, &image).await?,
+    };
     let layers = layers_of(&image, &LayerBlob::Source(source), reference)?;
-    Ok(Some(Below { image, layers, recorded }))
+    Ok(Some(Below { image, layers, stated }))
 }
 
 /// The labels that the target's stages set.

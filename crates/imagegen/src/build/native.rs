@@ -25,7 +25,7 @@ use crate::Error;
 use crate::dockerfile::{Instruction, Located, Source, Transfer};
 use crate::layer::{ContentRef, NodeKind, Resolved, Tree};
 use crate::platform::Platform;
-use crate::record::RecordedIndexes;
+use crate::record::{RecordedIndexes, recorded_environment};
 use crate::reference::Reference;
 use crate::source::{Image, ImageSource};
 
@@ -63,16 +63,23 @@ pub(super) async fn build(
     }
     let target = native.stages.remove(&plan.target).ok_or(Error::Interrupted)?;
     // What the base says about its layers is handed on, so that none of them is read to be recorded.
-    let recorded = match &target.base {
+    let below = target.base;
+    let recorded = match &below {
         Some(below) => RecordedIndexes::of(&below.source, &below.image).await?,
         None => RecordedIndexes::default(),
     };
-    let records = Records { base: target.base.map(|below| below.base), own_labels: target.own.labels };
-    let inventory = target.environment.and_then(|(inventory, layers)| {
-        // What came later may have changed it.
-        let later = target.stack.layers.iter().skip(layers);
-        later.clone().all(StackLayer::leaves_environment).then_some(inventory)
-    });
+    // What was hashed, or what is recorded of the base, unless a later layer may have changed it.
+    let (inventory, hashed) = match (target.environment, &below) {
+        (Some((inventory, layers)), _) => (Some(inventory), layers),
+        (None, Some(below)) => {
+            let layers = below.image.manifest.layers().len();
+            (recorded_environment(&*below.source, &below.image).await?, layers)
+        }
+        (None, None) => (None, 0),
+    };
+    let mut later = target.stack.layers.iter().skip(hashed);
+    let inventory = inventory.filter(|_| later.all(StackLayer::leaves_environment));
+    let records = Records { base: below.map(|below| below.base), own_labels: target.own.labels };
     let layers = target.stack.layers;
     let stamp = Stamp::of(context.options);
     let mut image = BuiltImage::assemble(target.platform, target.config, layers, &records, &stamp)?;

@@ -8,7 +8,7 @@ use vast_envhash::{Need, may_read};
 /// Why an overlay needs more than is recorded with an image.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refusal {
-    /// Paths whose parents may be links, or directories with modes of their own.
+    /// Paths whose parents may be links, or directories with modes of their own, and empty directories.
     pub unknown_parents: Vec<PathBuf>,
     /// Paths that change the environment, whose hash cannot be taken without reading layers.
     pub environment: Vec<PathBuf>,
@@ -17,8 +17,9 @@ pub struct Refusal {
 /// Checks the paths of an overlay, without parents, for an image whose tree is not known.
 pub(super) fn check<'a>(paths: impl Iterator<Item = (&'a Path, bool)>) -> Result<(), Refusal> {
     let mut refusal = Refusal { unknown_parents: Vec::new(), environment: Vec::new() };
-    for (path, _) in paths {
-        if may_lead_elsewhere(path) {
+    for (path, is_directory) in paths {
+        // A directory that leads to nothing would take the place of a link, and the mode of one that is there.
+        if is_directory || may_lead_elsewhere(path) {
             refusal.unknown_parents.push(path.to_owned());
         } else if may_read(path) != Need::No {
             refusal.environment.push(path.to_owned());
@@ -28,9 +29,10 @@ pub(super) fn check<'a>(paths: impl Iterator<Item = (&'a Path, bool)>) -> Result
 }
 
 /// Whether a path is at or below one of the places that are links in many images (`/bin`, `/sbin`, `/lib*`, `/var/run`,
-/// `/var/lock`), or directories with modes that must not change (`/tmp`, `/root`).
+/// `/var/lock`), or directories with modes that must not change (`/tmp`, `/var/tmp`, `/root`) or that what is made in them
+/// inherits (Debian's `/var/local` and `/var/mail`).
 fn may_lead_elsewhere(path: &Path) -> bool {
-    const PLACES: [&str; 6] = ["bin", "sbin", "tmp", "root", "var/run", "var/lock"];
+    const PLACES: [&str; 9] = ["bin", "sbin", "tmp", "root", "var/run", "var/lock", "var/tmp", "var/local", "var/mail"];
     let is_library = path.iter().next().is_some_and(|first| first.as_encoded_bytes().starts_with(b"lib"));
     is_library || PLACES.iter().any(|place| path.starts_with(place))
 }
@@ -74,6 +76,9 @@ mod tests {
             "libx32",
             "var/run/x",
             "var/lock",
+            "var/tmp/x",
+            "var/local/x",
+            "var/mail/x",
             "tmp/x",
             "root/.bashrc",
             "etc/os-release",
@@ -82,6 +87,8 @@ mod tests {
         for path in refused {
             assert!(check([(Path::new(path), false)].into_iter()).is_err(), "{path}");
         }
+        let empty = check([(Path::new("srv/empty"), true)].into_iter()).unwrap_err().to_string();
+        assert!(empty.ends_with("belong: `/srv/empty`"), "{empty}");
         for path in
             ["usr/bin/x", "opt/lib/x", "etc/bin", "var/lib/x", "var/runner/x", "binary", "rooted/x", "usr/lib/x"]
         {

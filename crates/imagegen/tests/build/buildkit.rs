@@ -1,6 +1,8 @@
 //! `BuildKit`: what `docker buildx` is asked for, and what becomes of its answers. A stand-in answers, which records what it
 //! is asked; no daemon runs here.
 
+mod environment;
+
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -114,9 +116,14 @@ fn packed(layouts: &[(PathBuf, &str)], to: &Path) -> (PathBuf, String) {
 /// A workplace whose Dockerfile runs something on the context `base`, and the stand-in's result for it: layers of `lines`,
 /// made at `time`.
 fn prepared(lines: &[&str], time: &str) -> (Workplace, Arc<Docker>) {
+    prepared_on(BELOW, lines, time)
+}
+
+/// The same with a base of one layer of the lines `below`.
+fn prepared_on(below: &str, lines: &[&str], time: &str) -> (Workplace, Arc<Docker>) {
     let workplace = Workplace::new("FROM base\nLABEL own=1\nRUN make\n");
     let layer = |lines: &&str| archive("a layer", lines);
-    write_image(&workplace.path("base"), &json!({"Labels": {"of": "base"}}), &[layer(&BELOW)], &json!({}));
+    write_image(&workplace.path("base"), &json!({"Labels": {"of": "base"}}), &[layer(&below)], &json!({}));
     let layers: Vec<Vec<u8>> = lines.iter().map(layer).collect();
     let history = json!([
         {"created": time, "created_by": "LABEL own=1", "comment": "buildkit.dockerfile.v0", "empty_layer": true},
@@ -250,6 +257,24 @@ fn indexed(built: &Built) -> Vec<String> {
     })
 }
 
+/// Records something with the image `base`, in one blob.
+fn record(base: &Reference, artifact_type: &str, descriptor: Descriptor, bytes: &[u8]) {
+    let image = super::support::image(base);
+    let record =
+        vast_imagegen::artifact::manifest(artifact_type, &image.raw, std::slice::from_ref(&descriptor), &[].into());
+    run(async {
+        let publication = Publication {
+            blobs: vec![
+                Blob { descriptor, content: Content::Bytes(bytes) },
+                Blob { descriptor: describe(EMPTY_CONFIG, EMPTY), content: Content::Bytes(EMPTY) },
+            ],
+            manifests: vec![image.raw.clone()],
+            referrers: vec![record.unwrap()],
+        };
+        publish(&publication, &*open_sink(base, &transports()).await.unwrap(), 1, &()).await.unwrap();
+    });
+}
+
 #[test]
 fn path_indexes_of_the_base_are_handed_on_and_not_made_by_reading_it() {
     for recorded in [false, true] {
@@ -261,19 +286,7 @@ fn path_indexes_of_the_base_are_handed_on_and_not_made_by_reading_it() {
             let index = LayerIndex::read_tar(&layer[..]).unwrap().encode(&diff_id).unwrap();
             let mut descriptor = describe(PATH_INDEX, &index);
             descriptor.set_annotations(Some([(DIFF_ID.to_owned(), diff_id.to_string())].into()));
-            let image = super::support::image(&base);
-            let record = vast_imagegen::artifact::manifest(PATH_INDEXES, &image.raw, &[descriptor.clone()], &[].into());
-            run(async {
-                let publication = Publication {
-                    blobs: vec![
-                        Blob { descriptor, content: Content::Bytes(&index) },
-                        Blob { descriptor: describe(EMPTY_CONFIG, EMPTY), content: Content::Bytes(EMPTY) },
-                    ],
-                    manifests: vec![image.raw.clone()],
-                    referrers: vec![record.unwrap()],
-                };
-                publish(&publication, &*open_sink(&base, &transports()).await.unwrap(), 1, &()).await.unwrap();
-            });
+            record(&base, PATH_INDEXES, descriptor, &index);
         }
         workplace.runner = docker;
         let built = workplace.build_as("result", |options| with_base(&workplace, options)).unwrap();

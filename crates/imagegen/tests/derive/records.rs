@@ -1,6 +1,7 @@
 //! What a build records about its layers, and what it reads for that.
 
 use vast_imagegen::environment::inventory;
+use vast_imagegen::record::ENVIRONMENT;
 
 use crate::support::{Bench, Files, PLATFORMS, run};
 
@@ -57,4 +58,31 @@ fn an_environment_is_taken_from_those_layers_that_hold_something_of_it() {
     let platform = PLATFORMS[0].parse().unwrap();
     run(async { inventory(&bench.source("base:v1").await, &platform).await.unwrap() });
     assert_eq!(bench.layers_fetched_since(mark), layers[..1]);
+}
+
+#[test]
+fn the_environment_of_the_base_is_handed_on_unless_the_build_may_have_changed_it() {
+    let bench = Bench::new();
+    bench.build("base:v1", &format!("{BASE}RUN env-hash > /.env_hash\n"), ROOT);
+    let recorded = |name: &str| -> Option<String> {
+        let image = bench.image(name, PLATFORMS[0]).raw.digest();
+        run(async {
+            let source = bench.source(name).await;
+            let entries = source.referrers(&image, Some(ENVIRONMENT)).await.unwrap();
+            let record = source.manifest(entries.first()?).await.unwrap();
+            let record = vast_imagegen::artifact::parse(&record, ENVIRONMENT, name).unwrap();
+            Some(record.layers()[0].digest().to_string())
+        })
+    };
+    let base = recorded("base:v1");
+    assert!(base.is_some());
+    for (name, dockerfile, expected) in [
+        ("one:v1", "FROM REGISTRY/base:v1\nENV A=1\n", &base),
+        ("one:v2", "FROM REGISTRY/base:v1\nCOPY a /opt/a\n", &base),
+        ("one:v3", "FROM REGISTRY/base:v1 AS first\nCOPY a /opt/a\nFROM first\nCOPY a /opt/b\n", &base),
+        ("one:v4", "FROM REGISTRY/base:v1\nCOPY a /etc/os-release\n", &None),
+    ] {
+        bench.build(name, dockerfile, &[("a", "VERSION_ID=\"13\"\n")]);
+        assert_eq!(recorded(name), *expected, "{name}");
+    }
 }

@@ -64,6 +64,15 @@ impl Buildah {
         self.run(&command, work)?;
         Ok(as_layout(&saved, &work.join("theirs")))
     }
+
+    /// Copies what is in `overlay` to the root of the base, into a layout in `work`.
+    pub(crate) fn copy_over(&self, overlay: &Path, work: &Path) -> Result<PathBuf, String> {
+        let container = self.run(&["from", "--quiet", "--pull-never", &self.base], work)?;
+        let container = container.trim();
+        self.run(&["copy", "--quiet", container, &format!("{}/", overlay.display()), "/"], work)?;
+        self.run(&["commit", "--quiet", "--rm", "--identity-label=false", container, "oci:theirs:v1"], work)?;
+        Ok(work.join("theirs"))
+    }
 }
 
 /// What `dir:` saved, as a layout: the same blobs under OCI's types.

@@ -12,6 +12,9 @@
 //! | `arguments` | `NAME=VALUE` lines: build arguments |
 //! | `differs: KEY = VALUE` | a path or a field of the configuration that is not as buildah makes it: what it is instead, `none` where it is not there; the body gives the reason |
 //! | `refused: TEXT` | nothing is built, and the message has this text; the body gives the reason if buildah builds it |
+//! | `unindexed: TEXT` | of an overlay: without path indexes it is refused, and the message has this text |
+//! | `unindexed differs: KEY = VALUE` | of an overlay: a path that is not the same without path indexes; the body gives the reason |
+//! | `unusable: TEXT` | of an overlay: without path indexes it makes an image that `umoci` does not unpack, for what it says in this text; the body gives the reason |
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -30,6 +33,12 @@ pub(crate) struct Case {
     /// What is ours where buildah has something else.
     pub(crate) differences: BTreeMap<String, String>,
     pub(crate) refused: Option<String>,
+    /// What is said of an overlay on an image without path indexes; without it the result is the same as with them.
+    pub(crate) unindexed: Option<String>,
+    /// What is there without path indexes where there is something else with them.
+    pub(crate) unindexed_differences: BTreeMap<String, String>,
+    /// What `umoci` says of the image that comes of it without path indexes.
+    pub(crate) unusable: Option<String>,
 }
 
 impl Case {
@@ -47,12 +56,22 @@ impl Case {
         }
         assert!(!about.trim().is_empty(), "{name} does not say what it is about");
         for (mark, body) in parts {
-            if let Some(difference) = mark.strip_prefix("differs: ") {
+            if let Some((kind, difference)) = mark.split_once("differs: ") {
                 let (key, value) = difference.split_once(" = ").unwrap_or_else(|| panic!("{name}: `{mark}`"));
                 assert!(!body.trim().is_empty(), "{name} gives no reason why `{key}` differs");
-                case.differences.insert(key.to_owned(), value.to_owned());
+                let differences = match kind {
+                    "" => &mut case.differences,
+                    "unindexed " => &mut case.unindexed_differences,
+                    _ => panic!("{name}: `{mark}`"),
+                };
+                differences.insert(key.to_owned(), value.to_owned());
+            } else if let Some(said) = mark.strip_prefix("unusable: ") {
+                assert!(!body.trim().is_empty(), "{name} gives no reason why it is unusable");
+                case.unusable = Some(said.to_owned());
             } else if let Some(said) = mark.strip_prefix("refused: ") {
                 case.refused = Some(said.to_owned());
+            } else if let Some(said) = mark.strip_prefix("unindexed: ") {
+                case.unindexed = Some(said.to_owned());
             } else if mark == "Dockerfile" {
                 case.dockerfile = body;
             } else if mark == "Dockerfile.buildah" {
@@ -65,7 +84,6 @@ impl Case {
                 case.files.push((mark, body));
             }
         }
-        assert!(!case.dockerfile.is_empty(), "{name} has no Dockerfile");
         case
     }
 

@@ -17,16 +17,25 @@ pub(crate) type Facts = BTreeMap<String, String>;
 
 /// Everything about the image `reference` (`DIRECTORY:TAG` of a layout), with `scratch` as a place to unpack it.
 pub(crate) fn facts(layout: &Path, scratch: &Path) -> Facts {
+    facts_if_usable(layout, scratch).unwrap_or_else(|said| panic!("umoci: {said}"))
+}
+
+/// The same, or what `umoci` says of an image that it cannot unpack.
+pub(crate) fn facts_if_usable(layout: &Path, scratch: &Path) -> Result<Facts, String> {
     let root = scratch.join("root");
     let image = format!("{}:v1", layout.display());
     let unpacking = Command::new("umoci").args(["raw", "unpack", "--image", &image]).arg(&root).output().unwrap();
-    assert!(unpacking.status.success(), "umoci: {}", String::from_utf8_lossy(&unpacking.stderr));
+    if !unpacking.status.success() {
+        // It may have failed before it made anything.
+        let _ = fs::remove_dir_all(&root);
+        return Err(String::from_utf8_lossy(&unpacking.stderr).into_owned());
+    }
     let mut facts = Facts::new();
     let mut names = BTreeMap::new();
     list(&root, Path::new(""), &mut names, &mut facts);
     fs::remove_dir_all(&root).unwrap();
     configuration(layout, &mut facts);
-    facts
+    Ok(facts)
 }
 
 /// `first_names` are the first names of files with several.
