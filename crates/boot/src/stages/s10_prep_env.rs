@@ -80,8 +80,8 @@ fn apply_jupyter_rules(boot: &mut Boot<'_>) {
     }
 }
 
-/// Writes `/etc/environment`, unless it is this instance's. Gives the text that says more than the boot's environment, and whether all
-/// was written.
+/// Writes `/etc/environment`, unless it is this instance's: then only this boot's CUDA set-up goes into it. Gives the text that says more
+/// than the boot's environment, and whether all was written.
 fn write_environment(boot: &Boot<'_>) -> Result<(Option<Vec<u8>>, Result<(), Error>), Error> {
     let path = boot.root.join(etc_environment::PATH);
     let instance = boot.env.instance();
@@ -89,7 +89,9 @@ fn write_environment(boot: &Boot<'_>) -> Result<(Option<Vec<u8>>, Result<(), Err
     if let Some(text) = &old
         && etc_environment::belongs_to(text, instance)
     {
-        return Ok((old, Ok(())));
+        let renewed = boot.cuda.as_ref().and_then(|plan| etc_environment::renew_cuda(text, plan));
+        let written = renewed.as_ref().map_or(Ok(()), |text| files::publish(&path, text, 0o644));
+        return Ok((renewed.or(old), written));
     }
     let written = files::publish(&path, &etc_environment::render(&boot.env, instance), 0o644);
     Ok((old.filter(|_| written.is_err()), written))
