@@ -216,6 +216,12 @@ mod tests {
     use super::*;
 
     #[test]
+    fn supervisor_gets_8_seconds_and_all_of_a_stop_fits_into_the_10_of_a_container() {
+        assert_eq!(STOP_GRACE, Duration::from_secs(8));
+        assert!(STOP_GRACE + MARGIN + KILL_WAIT < Duration::from_secs(10));
+    }
+
+    #[test]
     fn the_parent_is_found_behind_any_program_name() {
         for (stat, expected) in
             [("12 (sh) S 7 12", Some(7)), ("12 (a) b (c) R 1 1", Some(1)), ("12 (x", None), ("", None)]

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use std::sync::mpsc;
 use std::time::Duration;
 
+use vast_gpu::cuda;
+
 use crate::cancel::Cancel;
 use crate::console::SharedConsole;
 use crate::environment::Environment;
@@ -77,6 +79,8 @@ pub struct Boot<'a> {
     pub supervisor: Supervisor,
     /// The page that shows how the boot stands.
     pub page: StatusPage,
+    /// How CUDA was set up, once it was.
+    pub cuda: Option<cuda::Plan>,
 }
 
 impl<'a> Boot<'a> {
@@ -94,6 +98,7 @@ impl<'a> Boot<'a> {
             retry: Retry::default(),
             supervisor: Supervisor::default(),
             page: StatusPage::default(),
+            cuda: None,
         };
         boot.env.complete();
         boot

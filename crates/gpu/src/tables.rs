@@ -144,6 +144,34 @@ mod tests {
         }
     }
 
+    /// Written down a second time, as NVIDIA prints them: a slip in the tables above shows.
+    #[test]
+    fn every_row_is_as_nvidia_documents_it() {
+        let documented = [
+            ("11.8", "520.61.05"),
+            ("12.0", "525.60.13"),
+            ("12.1", "530.30.02"),
+            ("12.2", "535.54.03"),
+            ("12.3", "545.23.06"),
+            ("12.4", "550.54.14"),
+            ("12.5", "555.42.02"),
+            ("12.6", "560.28.03"),
+            ("12.8", "570.26"),
+            ("12.9", "575.51.03"),
+            ("13.0", "580.65.06"),
+            ("13.1", "590.44.01"),
+            ("13.2", "595.45.04"),
+            ("13.3", "610.43.02"),
+        ];
+        assert_eq!(MINIMUM_DRIVERS.len(), documented.len());
+        for (toolkit, driver) in documented {
+            let found = minimum_driver(toolkit.parse().unwrap()).map(|driver| driver.to_string());
+            assert_eq!(found.as_deref(), Some(driver), "{toolkit}");
+        }
+        let branches = [10, 11, 12, 13, 14].map(minor_version_compatible_from);
+        assert_eq!(branches, [None, Some(450), Some(525), Some(580), None]);
+    }
+
     #[test]
     fn a_driver_supports_toolkits_up_to_its_own() {
         for (driver, expected) in [

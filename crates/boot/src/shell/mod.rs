@@ -5,18 +5,19 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fs;
-use std::io::{self, Read as _, Seek as _};
-use std::os::fd::AsRawFd as _;
+use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-
-use rustix::fs::{MemfdFlags, memfd_create};
 
 use crate::environment::Environment;
 use crate::error::Error;
 use crate::files;
 use crate::process::{Invocation, Output, Runner, Wait};
+
+mod in_memory;
+
+pub(crate) use in_memory::InMemory;
 
 const WRAPPER: &str = include_str!("source.bash");
 
@@ -82,15 +83,13 @@ pub fn source(request: &Request<'_>, runner: &dyn Runner) -> Result<Sourced, Err
     };
     // In memory: the environment holds secrets, and a boot that is killed here must not leave them in a file.
     let in_memory = |source| Error::Write { path: PathBuf::from("the stage's record"), source };
-    let memory = memfd_create(c"record", MemfdFlags::CLOEXEC).map_err(|error| in_memory(error.into()))?;
-    let mut record = fs::File::from(memory);
-    let place = format!("/proc/{}/fd/{}", std::process::id(), record.as_raw_fd());
+    let mut record = InMemory::holding(&[]).map_err(in_memory)?;
     let mut invocation = Invocation::new(bash(), request.env.clone())
         .argument("-c")
         .argument(WRAPPER)
         .argument("vast-boot")
         .argument(file)
-        .argument(place)
+        .argument(record.path())
         .argument(first_of(&["/usr/bin/env", "/bin/env"], "env"))
         .directory(request.directory);
     for (name, value) in request.variables {
@@ -99,9 +98,7 @@ pub fn source(request: &Request<'_>, runner: &dyn Runner) -> Result<Sourced, Err
     invocation.limit = request.limit;
     invocation.output = request.output.clone();
     let ended = runner.run(&invocation)?;
-    let mut text = Vec::new();
-    record.rewind().and_then(|()| record.read_to_end(&mut text)).map_err(in_memory)?;
-    let left = parse_record(&text, request.env);
+    let left = parse_record(&record.read().map_err(in_memory)?, request.env);
     Ok(Sourced { ended, left })
 }
 

@@ -23,7 +23,9 @@ pub(super) fn run(boot: &mut Boot<'_>) -> Result<Verdict, Error> {
     for (name, value) in &changes.set {
         boot.env.set(name, value);
     }
-    Ok(match (plan.failure, plan.choice) {
+    let (failure, choice) = (plan.failure.clone(), plan.choice);
+    boot.cuda = Some(plan);
+    Ok(match (failure, choice) {
         (Some(reason), _) => Verdict::GaveUp(reason),
         (None, Choice::NoDriver) => Verdict::skipped("no NVIDIA driver"),
         (None, choice) => match choice.toolkit() {

@@ -10,13 +10,13 @@ use crate::error::Error;
 use crate::etc_environment;
 use crate::files;
 use crate::process::Output;
-use crate::shell::{self, Request};
+use crate::shell::{self, InMemory, Request};
 use crate::stage::{Boot, Verdict};
 
 /// External images keep Python tools here, with links first in `PATH`.
 const SHIMS: &str = "/opt/sys-venv/shim";
 
-/// Sources the files with everything that they assign exported; a variable that is empty names no file.
+/// Sources copies of the files, with everything that they assign exported; a variable that is empty names no file.
 const LOADER: &str = r#"set -a
 [ -z "$__vast_boot_first" ] || . "$__vast_boot_first"
 [ -z "$__vast_boot_second" ] || . "$__vast_boot_second"
@@ -29,13 +29,9 @@ pub(super) fn run(boot: &mut Boot<'_>) -> Result<Verdict, Error> {
     apply_jupyter_rules(boot);
     let hf_home = boot.env.workspace().join(".hf_home");
     boot.env.set_default(env_vars::HF_HOME, hf_home);
-    let written = write_environment(boot);
-    let loaded = match (&written, boot.flags.export_env) {
-        (_, false) => Ok(()),
-        (Ok(fresh), true) => load_environment(boot, *fresh),
-        (Err(_), true) => load_environment(boot, false),
-    };
-    workspace.and(shims).and(written.map(drop)).and(loaded).map(|()| Verdict::done())
+    let (kept, written) = write_environment(boot).unwrap_or_else(|error| (None, Err(error)));
+    let loaded = if boot.flags.export_env { load_environment(boot, kept) } else { Ok(()) };
+    workspace.and(shims).and(written).and(loaded).map(|()| Verdict::done())
 }
 
 fn prepare_workspace(boot: &mut Boot<'_>) -> Result<(), Error> {
@@ -84,43 +80,44 @@ fn apply_jupyter_rules(boot: &mut Boot<'_>) {
     }
 }
 
-/// Whether the file was written anew.
-fn write_environment(boot: &Boot<'_>) -> Result<bool, Error> {
+/// Writes `/etc/environment`, unless it is this instance's: then only this boot's CUDA set-up goes into it. Gives the text that says more
+/// than the boot's environment, and whether all was written.
+fn write_environment(boot: &Boot<'_>) -> Result<(Option<Vec<u8>>, Result<(), Error>), Error> {
     let path = boot.root.join(etc_environment::PATH);
     let instance = boot.env.instance();
-    if files::read_optional(&path)?.is_some_and(|text| etc_environment::belongs_to(&text, instance)) {
-        return Ok(false);
+    let old = files::read_optional(&path)?;
+    if let Some(text) = &old
+        && etc_environment::belongs_to(text, instance)
+    {
+        let renewed = boot.cuda.as_ref().and_then(|plan| etc_environment::renew_cuda(text, plan));
+        let written = renewed.as_ref().map_or(Ok(()), |text| files::publish(&path, text, 0o644));
+        return Ok((renewed.or(old), written));
     }
-    files::publish(&path, &etc_environment::render(&boot.env, instance), 0o644)?;
-    Ok(true)
+    let written = files::publish(&path, &etc_environment::render(&boot.env, instance), 0o644);
+    Ok((old.filter(|_| written.is_err()), written))
 }
 
-/// Loads `/etc/environment` and `$WORKSPACE/.env`; a file that was just written says nothing new.
-fn load_environment(boot: &mut Boot<'_>, fresh: bool) -> Result<(), Error> {
-    let candidates = [(!fresh).then(|| boot.root.join(etc_environment::PATH)), Some(boot.workspace().join(".env"))];
-    if !candidates.iter().flatten().any(|file| file.is_file()) {
+/// Loads `kept`, a text of `/etc/environment`, and `$WORKSPACE/.env`.
+fn load_environment(boot: &mut Boot<'_>, kept: Option<Vec<u8>>) -> Result<(), Error> {
+    let file = boot.workspace().join(".env");
+    let own = if file.is_file() { files::read_optional(&file)? } else { None };
+    if kept.is_none() && own.is_none() {
         return Ok(());
     }
-    let scratch = boot.scratch();
-    files::directory(&scratch)?;
-    let failed = |source| Error::Write { path: scratch.clone(), source };
-    let directory = tempfile::Builder::new().prefix("environment.").tempdir_in(&scratch).map_err(failed)?;
-    let loader = directory.path().join("loader");
-    fs::write(&loader, LOADER).map_err(failed)?;
-    let mut paths = [String::new(), String::new()];
-    for ((candidate, path), copy) in candidates.iter().zip(&mut paths).zip(["environment", ".env"]) {
-        let Some(text) = candidate.as_deref().map(files::read_optional).transpose()?.flatten() else { continue };
-        let copy = directory.path().join(copy);
-        fs::write(&copy, files::mend_line_ends(&text).as_deref().unwrap_or(&text)).map_err(failed)?;
-        *path = copy.display().to_string();
-    }
-    let [first, second] = paths;
+    let held = |text: &[u8]| InMemory::holding(text).map_err(|source| Error::Write { path: "memory".into(), source });
+    let copy = |text: Option<Vec<u8>>| {
+        let text = text.map(|text| files::mend_line_ends(&text).unwrap_or(text));
+        text.as_deref().map(held).transpose()
+    };
+    let (loader, first, second) = (held(LOADER.as_bytes())?, copy(kept)?, copy(own)?);
+    let path = |copy: &Option<InMemory>| copy.as_ref().map(InMemory::path).unwrap_or_default();
+    let loader_path = loader.path();
     let request = Request {
-        file: &loader,
+        file: loader_path.as_ref(),
         env: &boot.env,
-        variables: &[("__vast_boot_first", first), ("__vast_boot_second", second)],
+        variables: &[("__vast_boot_first", path(&first)), ("__vast_boot_second", path(&second))],
         directory: &boot.directory,
-        scratch: directory.path(),
+        scratch: &boot.scratch(),
         limit: None,
         output: Output::Heard,
     };

@@ -57,23 +57,38 @@ fn up(fake: &Fake, first: bool) -> Started {
 }
 
 #[test]
-fn a_stop_ends_supervisor_cleanly_and_the_boot_with_0() {
-    for (first, signal) in [
-        (true, Signal::TERM),
-        (true, Signal::INT),
-        (true, Signal::QUIT),
-        (false, Signal::TERM),
-        (false, Signal::INT),
-        (false, Signal::QUIT),
+fn a_stop_reaches_supervisor_as_the_signal_that_stands_for_it_and_ends_the_boot_with_0() {
+    for (first, signal, arrives) in [
+        (true, Signal::TERM, "TERM\n"),
+        (true, Signal::INT, "INT\n"),
+        (true, Signal::QUIT, "TERM\n"),
+        (false, Signal::TERM, "TERM\n"),
+        (false, Signal::INT, "INT\n"),
+        (false, Signal::QUIT, "TERM\n"),
     ] {
         let fake = Fake::new();
-        fake.supervisor(SUPERVISOR);
+        fake.supervisor(
+            "#!/bin/sh\nfor signal in TERM INT QUIT HUP; do trap \"echo $signal >>\\\"$OUT/stopped\\\"; exit 0\" $signal; done\n\
+             touch \"$OUT/ready\"\nwhile :; do sleep 0.02; done\n",
+        );
         let started = up(&fake, first);
         let target = if first { started.first_process() } else { started.pid() };
         kill_process(target, signal).unwrap();
         assert_eq!(started.end().0, Some(0), "as process 1: {first}");
-        assert_eq!(fake.read_out("stopped"), "stopped\n");
+        assert_eq!(fake.read_out("stopped"), arrives, "{signal:?}, as process 1: {first}");
         assert_eq!(fake.recorded("95-supervisor-wait.sh").0, "done");
+    }
+}
+
+#[test]
+fn a_supervisor_that_takes_seconds_to_stop_ends_by_itself() {
+    for first in [true, false] {
+        let fake = Fake::new();
+        // Longer than other processes get, and well within what Supervisor gets.
+        fake.supervisor("#!/bin/sh\ntrap 'sleep 3; exit 7' TERM\ntouch \"$OUT/ready\"\nwhile :; do sleep 0.02; done\n");
+        let started = up(&fake, first);
+        kill_process(if first { started.first_process() } else { started.pid() }, Signal::TERM).unwrap();
+        assert_eq!(started.end().0, Some(7), "as process 1: {first}");
     }
 }
 

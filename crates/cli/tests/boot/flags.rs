@@ -1,10 +1,9 @@
 //! Each flag of deployed templates: what it changes, and that nothing else does.
 
 use std::fs;
-use std::os::unix::fs::symlink;
-use std::process::Command;
 
-use super::harness::{Fake, SUPERVISOR};
+use super::cuda::with_gpu;
+use super::harness::Fake;
 
 /// The variables of deployed stages, in the order in which `SEE` prints them, and what they are without a flag.
 const VARIABLES: [(&str, &str); 8] = [
@@ -127,28 +126,6 @@ fn the_jupyter_flags_decide_what_the_portal_lists() {
     }
 }
 
-/// A root with driver 570.26 (CUDA 12.8), CUDA 12.8 and 13.0, whose compat library starts.
-fn with_gpu() -> Fake {
-    let fake = Fake::new();
-    let library = |path: &str, number: u32| {
-        let path = fake.path(path);
-        fs::create_dir_all(path.parent().unwrap()).unwrap();
-        let source = fake.out("library.c");
-        let code = format!(
-            "int cuDriverGetVersion(int *v) {{ *v = {number}; return 0; }} int cuInit(unsigned f) {{ return 0; }}"
-        );
-        fs::write(&source, code).unwrap();
-        let compiled = Command::new("cc").args(["-shared", "-fPIC", "-o"]).args([&path, &source]).status().unwrap();
-        assert!(compiled.success());
-        symlink(path.file_name().unwrap(), path.with_file_name("libcuda.so.1")).unwrap();
-    };
-    library("/usr/lib/x86_64-linux-gnu/libcuda.so.570.26", 12080);
-    library("/usr/local/cuda-13.0/compat/libcuda.so.580.65.06", 13000);
-    fs::create_dir_all(fake.path("/usr/local/cuda-12.8")).unwrap();
-    fake.write("/proc/driver/nvidia/version", "NVRM version: NVIDIA UNIX x86_64 Kernel Module  570.26  Wed Jan 1\n");
-    fake
-}
-
 #[test]
 fn cuda_is_set_up_with_forward_compatibility_unless_the_flag_says_no() {
     for (flags, version) in [(&[][..], "13.0"), (&["--no-forward-compat"], "12.8"), (&[], "13.0")] {
@@ -175,26 +152,4 @@ fn cuda_is_set_up_with_forward_compatibility_unless_the_flag_says_no() {
     fake.run(&["run", "--only", "05", "--no-forward-compat"]);
     assert_eq!(fake.recorded("05-configure-cuda.sh"), ("done".into(), "CUDA 12.8".into()));
     assert!(!fake.path("/run/vast-cuda-config-failed").exists() && !fake.path("/var/log/vast_boot_failures").exists());
-}
-
-#[test]
-fn cuda_that_cannot_be_set_up_is_a_line_of_the_failures_and_the_boot_goes_on() {
-    let fake = with_gpu();
-    fake.supervisor(SUPERVISOR);
-    fs::remove_file(fake.path("/usr/lib/x86_64-linux-gnu/libcuda.so.570.26")).unwrap();
-    fake.write("/dev/nvidiactl", "");
-    fake.stage("20-see.sh", "echo ran >$OUT/seen");
-    assert_eq!(fake.run(&["run", "--only", "05,20"]).status.code(), Some(0));
-    assert_eq!(
-        (fake.recorded("05-configure-cuda.sh").0.as_str(), fake.read_out("seen").as_str()),
-        ("gave-up", "ran\n")
-    );
-    let failures = fs::read_to_string(fake.path("/var/log/vast_boot_failures")).unwrap();
-    assert!(
-        failures.starts_with("05-configure-cuda: the newest CUDA version that the driver supports is unknown: "),
-        "{failures}"
-    );
-    assert_eq!(failures.lines().count(), 1);
-    let marker = fs::read_to_string(fake.path("/run/vast-cuda-config-failed")).unwrap();
-    assert!(failures.contains(marker.trim()), "{marker}");
 }

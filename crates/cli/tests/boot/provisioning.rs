@@ -196,6 +196,21 @@ fn a_script_runs_by_its_first_line_whatever_its_line_ends_with_its_output_in_the
 }
 
 #[test]
+fn the_output_is_in_the_log_and_on_the_console_while_the_script_still_runs() {
+    let fake = Fake::new();
+    let script = "#!/bin/sh\necho early\nuntil [ -e \"$OUT/go\" ]; do sleep 0.02; done\necho late >&2\n";
+    let server = Server::sequence(vec![Answer::ok(script)]);
+    let started = Started::new(&mut command(&fake, &server.url("/p.sh")));
+    let log = || fs::read_to_string(fake.path(LOG)).unwrap_or_default();
+    wait_until("the first line is in both places", || log() == "early\n" && started.said().contains("early\n"));
+    assert_eq!(markers(&fake), [false, false]);
+    fs::write(fake.out("go"), "").unwrap();
+    let (code, said) = started.end();
+    assert_eq!((code, log().as_str(), markers(&fake)), (Some(0), "early\nlate\n", [true, false]));
+    assert!(said.contains("early\nlate\n"), "{said}");
+}
+
+#[test]
 fn a_boot_goes_on_after_a_failed_script_and_a_script_that_succeeded_is_not_run_again() {
     let fake = Fake::new();
     fake.supervisor(SUPERVISOR);

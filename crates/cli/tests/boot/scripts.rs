@@ -4,6 +4,9 @@ use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
 use std::process::Command;
+use std::time::{Duration, SystemTime};
+
+use vast_testkit::web::{Answer, Server};
 
 use super::harness::{Fake, SUPERVISOR};
 
@@ -96,6 +99,41 @@ fn a_script_by_url_runs_if_it_is_one_and_the_promised_one() {
                 assert!(said.contains("the built-in sequence runs in its place"), "{what}: {said}");
             }
         }
+    }
+}
+
+#[test]
+fn both_scripts_are_fetched_as_patiently_and_as_carefully_as_provisioning_scripts() {
+    let boot = |variable: &str, answers: Vec<Answer>| {
+        let server = Server::sequence(answers);
+        let fake = Fake::new();
+        fake.supervisor("#!/bin/sh\nexit 0\n");
+        let (stage, arguments) = match variable {
+            "HOTFIX_SCRIPT" => ("15-hotfix.sh", &["run", "--only", "15"][..]),
+            _ => (variable, &["--no-cert-gen"][..]),
+        };
+        let output = fake.run_with(&[(variable, &server.url("/script.sh"))], arguments);
+        assert_eq!(output.status.code(), Some(0), "{variable}");
+        let (outcome, message) = fake.recorded(stage);
+        let times: Vec<SystemTime> = server.requests().iter().map(|request| request.at).collect();
+        (outcome, message, fake.read_out("ran"), times)
+    };
+    for variable in ["HOTFIX_SCRIPT", "BOOT_SCRIPT"] {
+        let (outcome, message, ran, times) = boot(
+            variable,
+            vec![
+                Answer::new("429 Slow down", "Retry-After: 2\r\n", "echo refused >>$OUT/ran"),
+                Answer::reset_after("echo half >>$OUT/ran\n"),
+                Answer::ok("echo whole >>$OUT/ran\n"),
+            ],
+        );
+        assert_eq!((outcome.as_str(), ran.as_str(), times.len()), ("done", "whole\n", 3), "{variable}: {message}");
+        // Without the header, one second would do.
+        assert!(times[1].duration_since(times[0]).unwrap() >= Duration::from_secs(2), "{variable}");
+
+        let (outcome, message, ran, times) = boot(variable, vec![Answer::endless("echo endless >>$OUT/ran\n")]);
+        assert_eq!((outcome.as_str(), ran.as_str(), times.len()), ("failed", "", 1), "{variable}: {message}");
+        assert!(message.contains("it is larger than 16777216 bytes"), "{variable}: {message}");
     }
 }
 

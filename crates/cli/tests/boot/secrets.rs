@@ -4,9 +4,12 @@ use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
+use std::process::Command;
+
+use rustix::process::{Signal, kill_process};
 
 use super::guide::{BASE, IMAGES, PATH, binaries};
-use super::harness::Fake;
+use super::harness::{Fake, Started, VAST_BOOT, wait_for_file};
 use super::system::{Setup, System};
 
 /// Part of every secret, whatever stands around it.
@@ -150,4 +153,33 @@ fn marked_secrets_are_in_no_log_no_file_of_a_boot_no_command_line_and_no_output(
     let said = system.end();
     assert!(said.contains("15-hotfix.sh: failed") && said.contains("at work"), "{said}");
     assert!(!said.contains(MARK) && !said.contains(BASIC), "{said}");
+}
+
+/// The user's own file, which holds the sequence up.
+const HOLDS: &str =
+    "HF_TOKEN=hf_Zq7mark\nmkfifo \"$OUT/pipe\"\necho held >\"$OUT/held\"\nread -r line <\"$OUT/pipe\"\n";
+
+#[test]
+fn what_stage_10_loads_is_in_no_other_file_while_it_is_held_up_and_after_a_kill() {
+    let fake = Fake::new();
+    let env = [("CONTAINER_ID", "7"), ("HF_TOKEN", "hf_Zq7mark")];
+    assert_eq!(fake.run_with(&env, &["run", "--only", "10"]).status.code(), Some(0));
+    // What is sourced is not the file itself: its line ends have to be mended.
+    fake.write("/workspace/.env", &format!("A=1\r\n{HOLDS}"));
+    let written = || {
+        let output = Command::new("grep").args(["-rlas", "-D", "skip", MARK]).arg(fake.root()).output().unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        let below = |path: &str| Path::new(path).strip_prefix(fake.root()).unwrap().display().to_string();
+        text.lines().map(below).collect::<BTreeSet<_>>()
+    };
+    let expected = BTreeSet::from(["etc/environment", "workspace/.env"].map(str::to_owned));
+    let mut command =
+        fake.command("unshare", ["--mount", "--pid", "--fork", "--mount-proc", "--kill-child", VAST_BOOT]);
+    command.args(["run", "--only", "10", "--root"]).arg(fake.root()).envs(env);
+    let started = Started::new(&mut command);
+    wait_for_file(&fake.out("held"));
+    assert_eq!(written(), expected);
+    kill_process(started.first_process(), Signal::KILL).unwrap();
+    assert_ne!(started.end().0, Some(0));
+    assert_eq!(written(), expected);
 }

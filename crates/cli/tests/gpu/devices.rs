@@ -102,18 +102,18 @@ fn health_is_driver_device_toolkit_and_no_failed_set_up() {
     let root = container(WORKS);
     toolkit(root.path(), "12.8", None);
     let nvml = nvml();
-    let check = |devices: Option<&str>| {
+    let check = |devices: Option<&str>, code: i32| {
         let mut command = gpu(root.path(), "check", Some(nvml.path()));
         command.envs(devices.map(|devices| ("FAKE_DEVICES", devices)));
-        said(&command.assert()).1
+        said(&command.assert().code(code)).1
     };
-    assert!(check(Some("9.0")).contains("/usr/local/cuda leads to none of the toolkits"));
+    assert!(check(Some("9.0"), 1).contains("/usr/local/cuda leads to none of the toolkits"));
     gpu(root.path(), "apply", None).assert().success();
-    assert_eq!(check(Some("9.0")), "");
-    assert!(check(None).contains("there is an NVIDIA driver but no device"));
+    assert_eq!(check(Some("9.0"), 0), "");
+    assert!(check(None, 1).contains("there is an NVIDIA driver but no device"));
     fs::create_dir_all(root.path().join("run")).unwrap();
     fs::write(root.path().join("run/vast-cuda-config-failed"), "no room\n").unwrap();
-    assert!(check(Some("9.0")).contains("boot could not set up CUDA: no room"));
+    assert!(check(Some("9.0"), 1).contains("boot could not set up CUDA: no room"));
 }
 
 /// A file of a fake sysfs.

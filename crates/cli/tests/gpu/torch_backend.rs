@@ -12,7 +12,7 @@ const TOOLKITS: [&str; 15] = [
 ];
 
 /// Devices by their compute capabilities, and the backend with each of these toolkits; `-` where there is none.
-const TABLE: [(&str, &str, [&str; 15]); 10] = [
+const TABLE: [(&str, &str, [&str; 15]); 14] = [
     (
         "none that can be asked",
         "",
@@ -32,6 +32,14 @@ const TABLE: [(&str, &str, [&str; 15]); 10] = [
     (
         "V100",
         "7.0",
+        [
+            "-", "cu118", "cu118", "cu121", "cu121", "cu121", "cu124", "cu124", "cu126", "cu128", "cu129", "cu129",
+            "cu129", "cu129", "cu129",
+        ],
+    ),
+    (
+        "Xavier",
+        "7.2",
         [
             "-", "cu118", "cu118", "cu121", "cu121", "cu121", "cu124", "cu124", "cu126", "cu128", "cu129", "cu129",
             "cu129", "cu129", "cu129",
@@ -75,8 +83,19 @@ const TABLE: [(&str, &str, [&str; 15]); 10] = [
         ["-", "-", "-", "-", "-", "-", "-", "-", "-", "cu128", "cu129", "cu130", "cu130", "cu130", "cu130"],
     ),
     (
+        "B300",
+        "10.3",
+        ["-", "-", "-", "-", "-", "-", "-", "-", "-", "cu128", "cu129", "cu130", "cu130", "cu130", "cu130"],
+    ),
+    ("Thor", "11.0", ["-", "-", "-", "-", "-", "-", "-", "-", "-", "-", "-", "cu130", "cu130", "cu130", "cu130"]),
+    (
         "RTX 5090",
         "12.0",
+        ["-", "-", "-", "-", "-", "-", "-", "-", "-", "cu128", "cu129", "cu130", "cu130", "cu130", "cu130"],
+    ),
+    (
+        "GB10",
+        "12.1",
         ["-", "-", "-", "-", "-", "-", "-", "-", "-", "cu128", "cu129", "cu130", "cu130", "cu130", "cu130"],
     ),
     (
@@ -115,9 +134,12 @@ fn each_toolkit_and_device_has_its_backend_or_a_clear_reason_why_not() {
                 (_, "6.1,12.0") => format!(
                     "a device of compute capability 12.0 needs CUDA 12.8 or newer, and CUDA {version} is in use"
                 ),
-                (_, device) => format!(
-                    "a device of compute capability {device} needs CUDA 12.8 or newer, and CUDA {version} is in use"
-                ),
+                (_, device) => {
+                    let first = if device == "11.0" { "13.0" } else { "12.8" };
+                    format!(
+                        "a device of compute capability {device} needs CUDA {first} or newer, and CUDA {version} is in use"
+                    )
+                }
             };
             assert!(error.contains(&reason) && error.contains("hint: "), "{name} with CUDA {version}: {error}");
         }
