@@ -170,7 +170,8 @@ fn a_hash_that_is_not_the_environments_is_warned_of_and_not_recorded() {
 
 #[test]
 fn where_nobody_asked_for_an_environment_none_is_taken() {
-    for own in [MADE, TRIXIE] {
+    let linked = "hard made 644 0:0 etc/os-release\n";
+    for own in [MADE, TRIXIE, linked] {
         let outcome = Outcome::of(BOOKWORM, false, own);
         assert_eq!(outcome.recorded, None);
         assert_eq!(outcome.base.fetched(), 1, "nothing of the base is read");
