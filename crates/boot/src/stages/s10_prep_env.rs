@@ -29,7 +29,7 @@ pub(super) fn run(boot: &mut Boot<'_>) -> Result<Verdict, Error> {
     apply_jupyter_rules(boot);
     let hf_home = boot.env.workspace().join(".hf_home");
     boot.env.set_default(env_vars::HF_HOME, hf_home);
-    let (kept, written) = write_environment(boot).unwrap_or_else(|error| (None, Err(error)));
+    let (kept, written) = write_environment(boot);
     let loaded = if boot.flags.export_env { load_environment(boot, kept) } else { Ok(()) };
     workspace.and(shims).and(written).and(loaded).map(|()| Verdict::done())
 }
@@ -82,19 +82,22 @@ fn apply_jupyter_rules(boot: &mut Boot<'_>) {
 
 /// Writes `/etc/environment`, unless it is this instance's: then only this boot's CUDA set-up goes into it. Gives the text that says more
 /// than the boot's environment, and whether all was written.
-fn write_environment(boot: &Boot<'_>) -> Result<(Option<Vec<u8>>, Result<(), Error>), Error> {
+fn write_environment(boot: &Boot<'_>) -> (Option<Vec<u8>>, Result<(), Error>) {
     let path = boot.root.join(etc_environment::PATH);
     let instance = boot.env.instance();
-    let old = files::read_optional(&path)?;
+    let old = match files::read_optional(&path) {
+        Ok(old) => old,
+        Err(error) => return (None, Err(error)),
+    };
     if let Some(text) = &old
         && etc_environment::belongs_to(text, instance)
     {
         let renewed = boot.cuda.as_ref().and_then(|plan| etc_environment::renew_cuda(text, plan));
         let written = renewed.as_ref().map_or(Ok(()), |text| files::publish(&path, text, 0o644));
-        return Ok((renewed.or(old), written));
+        return (renewed.or(old), written);
     }
     let written = files::publish(&path, &etc_environment::render(&boot.env, instance), 0o644);
-    Ok((old.filter(|_| written.is_err()), written))
+    (old.filter(|_| written.is_err()), written)
 }
 
 /// Loads `kept`, a text of `/etc/environment`, and `$WORKSPACE/.env`.
