@@ -125,6 +125,11 @@ impl FromStr for PathPattern {
             Some(rest) => (true, rest.trim_end_matches('/')),
             None => (false, text.trim_end_matches('/')),
         };
+        // Paths are matched as they are, from the root: such a pattern would silently match nothing.
+        let named = |name: &str| !matches!(name, "" | "." | "..");
+        if !(pattern.is_empty() && rooted) && !pattern.split('/').all(named) {
+            return Err(format!("`{text}` matches no path: give it from the root, without empty, `.` or `..` parts"));
+        }
         let glob = Glob::with_double_star(pattern).map_err(|_| format!("`{text}` is not a pattern of paths"))?;
         Ok(Self { glob, anywhere: !rooted && !pattern.contains('/') })
     }
