@@ -127,7 +127,8 @@ impl FromStr for PathPattern {
         };
         // Paths are matched as they are, from the root: such a pattern would silently match nothing.
         let named = |name: &str| !matches!(name, "" | "." | "..");
-        if !(pattern.is_empty() && rooted) && !pattern.split('/').all(named) {
+        let is_root = rooted && pattern.is_empty();
+        if !is_root && !pattern.split('/').all(named) {
             return Err(format!("`{text}` matches no path: give it from the root, without empty, `.` or `..` parts"));
         }
         let glob = Glob::with_double_star(pattern).map_err(|_| format!("`{text}` is not a pattern of paths"))?;
