@@ -292,6 +292,17 @@ impl Error {
     }
 }
 
+/// An error and its causes on one line.
+pub(crate) fn with_causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
+    }
+    text
+}
+
 fn moved_before(moved: &[String]) -> String {
     if moved.is_empty() { String::new() } else { format!("`{}` moved, but ", moved.join("`, `")) }
 }

@@ -135,7 +135,7 @@ pub(crate) fn report(image: &Image, platform: Option<Platform>) -> ImageReport {
     ImageReport {
         platform: platform.unwrap_or_else(|| manifest::platform_of(&image.config)),
         digest: image.raw.digest(),
-        size_bytes: layers.iter().map(Descriptor::size).sum(),
+        size_bytes: manifest::total(layers.iter().map(Descriptor::size)),
         created: image.config.created().clone(),
         user: config.and_then(|config| config.user().clone()),
         working_dir: config.and_then(|config| config.working_dir().clone()),

@@ -5,6 +5,7 @@ use std::io::Read;
 use oci_spec::image::{Descriptor, ImageConfiguration, ImageIndex, ImageManifest, MediaType};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
 
 use crate::Error;
 use crate::digest::Digest;
@@ -145,11 +146,15 @@ pub async fn images(source: &(impl ImageSource + ?Sized)) -> Result<Vec<Platform
                     continue;
                 }
                 let platform = match descriptor.platform() {
-                    Some(platform) => Platform {
-                        os: platform.os().to_string(),
-                        architecture: platform.architecture().to_string(),
-                        variant: platform.variant().clone(),
-                    },
+                    Some(platform) => {
+                        let platform = Platform {
+                            os: platform.os().to_string(),
+                            architecture: platform.architecture().to_string(),
+                            variant: platform.variant().clone(),
+                        };
+                        check_platform(&platform, "index", &reference)?;
+                        platform
+                    }
                     None => platform_of(&load(source, source.manifest(descriptor).await?).await?.config),
                 };
                 // BuildKit marks attestations so.
@@ -171,25 +176,25 @@ pub(crate) async fn select(source: &(impl ImageSource + ?Sized), platform: &Plat
         if existing.satisfies(platform) {
             return Ok(image);
         }
-        return Err(no_platform(source.reference(), platform, &[existing]));
+        return Err(no_platform(source.reference(), platform, vec![existing]));
     }
     let images = images(source).await?;
-    if let Some(descriptor) = of_platform(&images, platform) {
-        return load(source, source.manifest(descriptor).await?).await;
+    if let Some(image) = of_platform(&images, platform) {
+        return load(source, source.manifest(&image.descriptor).await?).await;
     }
     let existing: Vec<Platform> = images.into_iter().map(|image| image.platform).collect();
-    Err(no_platform(source.reference(), platform, &existing))
+    Err(no_platform(source.reference(), platform, existing))
 }
 
 /// The one of `images` that is for `platform`. An exact match goes before one that only satisfies: linux/arm/v7 for itself,
 /// any variant for linux/arm.
-pub(crate) fn of_platform<'a>(images: &'a [PlatformImage], platform: &Platform) -> Option<&'a Descriptor> {
+pub(crate) fn of_platform<'a>(images: &'a [PlatformImage], platform: &Platform) -> Option<&'a PlatformImage> {
     let exact = images.iter().find(|image| image.platform == *platform);
-    exact.or_else(|| images.iter().find(|image| image.platform.satisfies(platform))).map(|image| &image.descriptor)
+    exact.or_else(|| images.iter().find(|image| image.platform.satisfies(platform)))
 }
 
-fn no_platform(reference: String, wanted: &Platform, existing: &[Platform]) -> Error {
-    Error::NoPlatform { reference, wanted: wanted.clone(), existing: existing.to_vec() }
+pub(crate) fn no_platform(reference: String, wanted: &Platform, existing: Vec<Platform>) -> Error {
+    Error::NoPlatform { reference, wanted: wanted.clone(), existing }
 }
 
 /// The image of a manifest: fetches its configuration and parses both.
@@ -200,6 +205,7 @@ pub async fn load(source: &(impl ImageSource + ?Sized), raw: RawManifest) -> Res
     };
     let raw_config = read_small(source, manifest.config(), MAX_CONFIG_BYTES, "configuration").await?;
     let config: ImageConfiguration = parse(&raw_config, "configuration", &reference)?;
+    check_platform(&platform_of(&config), "configuration", &reference)?;
     Ok(Image { raw, manifest: *manifest, raw_config, config })
 }
 
@@ -253,6 +259,20 @@ pub(crate) async fn blocking<T: Send + 'static>(
     }
 }
 
+/// Refuses a platform that would act on a terminal: it is printed by every command.
+fn check_platform(platform: &Platform, what: &'static str, reference: &str) -> Result<(), Error> {
+    let text = platform.to_string();
+    if text.contains(char::is_control) || vast_envhash::printable(&text) != text {
+        return Err(malformed(what, reference, "it names a platform with characters that control a terminal"));
+    }
+    Ok(())
+}
+
+/// The sum of sizes that anybody may claim.
+pub(crate) fn total(sizes: impl Iterator<Item = u64>) -> u64 {
+    sizes.fold(0, u64::saturating_add)
+}
+
 /// The platform that a configuration names.
 #[must_use]
 pub fn platform_of(config: &ImageConfiguration) -> Platform {
@@ -261,6 +281,11 @@ pub fn platform_of(config: &ImageConfiguration) -> Platform {
         architecture: config.architecture().to_string(),
         variant: config.variant().clone(),
     }
+}
+
+/// The configuration of an image as it is stored, with what is not known here.
+pub(crate) fn config_of(image: &Image, reference: &str) -> Result<Map<String, Value>, Error> {
+    parse(&image.raw_config, "configuration", reference)
 }
 
 fn parse<T: DeserializeOwned>(bytes: &[u8], what: &'static str, reference: &str) -> Result<T, Error> {

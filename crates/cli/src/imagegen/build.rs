@@ -95,7 +95,7 @@ pub(super) fn run(args: &Args) -> Result<Exit, Error> {
         let built = planned.run(&transports, &runner, &watch).await?;
         let published =
             publish(&built.publication(), &*sink, args.transport.parallel(), &*progress::progress()).await?;
-        published::warn(&published);
+        published::warn(&published, &args.to);
         print_result(args, planned.engine(), &built);
         Ok(Exit::Success)
     })

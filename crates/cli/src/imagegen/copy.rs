@@ -48,7 +48,7 @@ pub(super) fn run(args: &Args) -> Result<Exit, Error> {
             return plan(args, &publication, &*sink).await;
         }
         let published = publish(&publication, &*sink, args.transport.parallel(), &*progress()).await?;
-        published::warn(&published);
+        published::warn(&published, &args.target);
         if args.json {
             println!(
                 "{}",

@@ -79,7 +79,7 @@ pub(super) fn run(args: &Args) -> Result<Exit, Error> {
         if let Some(sink) = sink {
             let parallel = args.transport.parallel();
             let published = publish(&extended.built.publication(), &*sink, parallel, &*progress::progress()).await?;
-            published::warn(&published);
+            published::warn(&published, &args.to);
             attach_indexes(args, &extended, &transports).await;
         }
         print(args, &extended);

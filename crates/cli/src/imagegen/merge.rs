@@ -65,7 +65,7 @@ pub(super) fn run(args: &Args) -> Result<Exit, Error> {
             }
             let sink: Box<dyn ImageSink> = open_sink(tag, &options).await?;
             let published = publish(&merged.publication, &*sink, args.transport.parallel(), &*progress()).await?;
-            published::warn(&published);
+            published::warn(&published, tag);
             done.push(json!({
                 "reference": tag.to_string(),
                 "digest": published.digest,

@@ -7,22 +7,28 @@ use std::sync::{Mutex, PoisonError};
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use oci_spec::image::Descriptor;
 use vast_imagegen::publish::{Event, Progress};
+use vast_imagegen::reference::Reference;
 use vast_imagegen::sink::Placed;
 
 use super::text::size;
 
 /// Watches a publication on standard error.
 pub(super) fn progress() -> Box<dyn Progress> {
-    if std::io::stderr().is_terminal() { Box::new(Bars::default()) } else { Box::new(Lines) }
+    if std::io::stderr().is_terminal() { Box::new(Bars::default()) } else { Box::new(Lines(String::new())) }
 }
 
-/// Lines, for logs.
-struct Lines;
+/// Watches one of several publications on standard error: lines that begin with what they are about.
+pub(super) fn lines_of(target: &Reference) -> Box<dyn Progress> {
+    Box::new(Lines(format!("{target}: ")))
+}
+
+/// Lines, for logs, and what each begins with.
+struct Lines(String);
 
 impl Progress for Lines {
     fn blob(&self, descriptor: &Descriptor, event: Event) {
         if let Event::Done(placed) = event {
-            eprintln!("{} {} ({})", short(descriptor), done(placed), size(descriptor.size()));
+            eprintln!("{}{} {} ({})", self.0, short(descriptor), done(placed), size(descriptor.size()));
         }
     }
 }

@@ -53,7 +53,7 @@ pub(super) fn run(args: &Args) -> Result<Exit, Error> {
             return Ok(Exit::Success);
         }
         let promoted = promote::promote(&publication, &targets, args.transport.parallel(), &*progress()).await?;
-        published::warn(&promoted.published);
+        published::warn(&promoted.published, &args.target);
         print(args, &promoted.moves, &published::blobs(&promoted.published));
         Ok(Exit::Success)
     })

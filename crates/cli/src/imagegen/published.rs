@@ -22,19 +22,19 @@ pub(super) fn previous(published: &Published) -> Value {
     }
 }
 
-/// Says on standard error which records a registry did not take.
-pub(super) fn warn(published: &Published) {
+/// Says on standard error which records a registry did not take with `target`.
+pub(super) fn warn(published: &Published, target: &impl std::fmt::Display) {
     for written in &published.history {
         if let Written::Refused { previous, why } = written {
             eprintln!(
-                "{}: warning: the registry keeps no record of what the tag named before, {previous}: {why}",
+                "{}: warning: {target}: the registry keeps no record of what the tag named before, {previous}: {why}",
                 super::PROGRAM
             );
         }
     }
     for why in &published.refused_records {
         eprintln!(
-            "{}: warning: the registry keeps no path indexes or environment with the image: {why}",
+            "{}: warning: {target}: the registry keeps no path indexes or environment with the image: {why}",
             super::PROGRAM
         );
     }

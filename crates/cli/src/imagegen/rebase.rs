@@ -1,13 +1,16 @@
 //! `vast-imagegen rebase`.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
+use std::pin::Pin;
 
+use futures_util::FutureExt as _;
 use futures_util::stream::{self, StreamExt as _};
 use serde_json::json;
 use vast_imagegen::Error;
 use vast_imagegen::build::Stamp;
 use vast_imagegen::layer::Compression;
-use vast_imagegen::publish::{Progress, attach_only, publish};
+use vast_imagegen::publish::{attach_only, publish};
 use vast_imagegen::rebase::{AT_ONCE, Kind, Options, Rebased, Rebasing};
 use vast_imagegen::reference::Reference;
 use vast_imagegen::transport::{TransportOptions, open_sink};
@@ -116,21 +119,24 @@ fn wanted(args: &Args) -> Result<Vec<(Reference, Reference)>, Error> {
     parse_list(&text, &path)
 }
 
-/// `IMAGE [TARGET]` a line, with `#` comments.
+/// `IMAGE [TARGET]` a line, with `#` comments. Two images for one name would be a race for it.
 fn parse_list(text: &str, path: &Path) -> Result<Vec<(Reference, Reference)>, Error> {
-    let mut list = Vec::new();
-    for (number, line) in text.lines().enumerate() {
+    let mut list: Vec<(Reference, Reference)> = Vec::new();
+    let mut lines = HashMap::new();
+    for (number, line) in text.lines().enumerate().map(|(number, line)| (number + 1, line)) {
+        let bad = |reason| Error::Request { folder: path.to_owned(), reason };
         let line = line.split('#').next().unwrap_or_default();
         let words: Vec<&str> = line.split_whitespace().collect();
-        match words.as_slice() {
-            [] => {}
-            [image] => list.push((image.parse()?, image.parse()?)),
-            [image, target] => list.push((image.parse()?, target.parse()?)),
-            _ => {
-                let reason = format!("line {} is not of the form IMAGE [TARGET]", number + 1);
-                return Err(Error::Request { folder: path.to_owned(), reason });
-            }
+        let (image, target): (Reference, Reference) = match words.as_slice() {
+            [] => continue,
+            [image] => (image.parse()?, image.parse()?),
+            [image, target] => (image.parse()?, target.parse()?),
+            _ => return Err(bad(format!("line {number} is not of the form IMAGE [TARGET]"))),
+        };
+        if let Some(earlier) = lines.insert(target.to_string(), number) {
+            return Err(bad(format!("line {number} has the target of line {earlier}, {target}")));
         }
+        list.push((image, target));
     }
     Ok(list)
 }
@@ -165,28 +171,37 @@ impl Row {
 /// # Errors
 /// The failure of the only image.
 async fn publish_rows(args: &Args, rows: &mut [Row], transports: &TransportOptions) -> Result<(), Error> {
-    let publishing: Vec<_> = rows.iter().map(|row| Box::pin(publish_row(args, row, transports))).collect();
-    let mut results = stream::iter(publishing).buffered(AT_ONCE).enumerate();
+    let publishing = rows.iter().enumerate().map(|(number, row)| {
+        let published: Pin<Box<dyn Future<Output = _> + '_>> = Box::pin(publish_row(args, row, transports));
+        published.map(move |result| (number, result))
+    });
+    // In the order in which they are done: what moved a name is told even if another image never ends.
+    let mut results = stream::iter(publishing.collect::<Vec<_>>()).buffer_unordered(AT_ONCE);
     let mut failed = Vec::new();
     while let Some((number, result)) = results.next().await {
+        let row = &rows[number];
         match result {
             Ok(Some(name)) if !args.json => {
                 println!("{name}");
                 // Under the same name there is nothing left that names what it was.
-                if args.all.is_none() && rows[number].target.to_string() != rows[number].image.to_string() {
-                    super::diff::suggest(&rows[number].image, &name.to_string());
+                if args.all.is_none() && row.target.to_string() != row.image.to_string() {
+                    super::diff::suggest(&row.image, &name.to_string());
                 }
             }
             Ok(_) => {}
             Err(error) if args.all.is_none() => return Err(error),
-            Err(error) => failed.push((number, error)),
+            Err(error) => {
+                eprintln!("{}: {} is not published: {}", super::PROGRAM, row.target, with_causes(&error));
+                if let Some(hint) = error.hint() {
+                    eprintln!("  hint: {hint}");
+                }
+                failed.push((number, error));
+            }
         }
     }
     drop(results);
     for (number, error) in failed {
-        let row = &mut rows[number];
-        eprintln!("{}: {} is not published: {}", super::PROGRAM, row.target, with_causes(&error));
-        row.rebased = Err(error);
+        rows[number].rebased = Err(error);
     }
     Ok(())
 }
@@ -195,10 +210,10 @@ async fn publish_rows(args: &Args, rows: &mut [Row], transports: &TransportOptio
 async fn publish_row(args: &Args, row: &Row, transports: &TransportOptions) -> Result<Option<Reference>, Error> {
     let Ok(Rebased { built: Some(built), .. }) = &row.rebased else { return Ok(None) };
     let sink = open_sink(&row.target, transports).await?;
-    // The bars of several images would draw over each other, and there is little to move.
-    let progress: Box<dyn Progress> = if args.all.is_none() { progress::progress() } else { Box::new(()) };
+    // The bars of several images would draw over each other.
+    let progress = if args.all.is_none() { progress::progress() } else { progress::lines_of(&row.target) };
     let published = publish(&built.publication(), &*sink, args.transport.parallel(), &*progress).await?;
-    published::warn(&published);
+    published::warn(&published, &row.target);
     Ok(Some(row.target.pinned(built.digest())))
 }
 
@@ -246,5 +261,20 @@ fn as_json(row: &Row) -> serde_json::Value {
                 "conflicts": outcome.conflicts,
             })).collect::<Vec<_>>(),
         }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_list_names_each_target_once() {
+        let list = |text: &str| parse_list(text, Path::new("images")).map_err(|error| with_causes(&error));
+        assert_eq!(list("# all\nr.io/a:1\n\nr.io/b:1 r.io/b:2 # moved\n").unwrap().len(), 2);
+        let said = list("r.io/a:1\n\nr.io/b:1 docker://r.io/a:1\n").unwrap_err();
+        assert!(said.contains("line 3 has the target of line 1, docker://r.io/a:1"), "{said}");
+        let said = list("r.io/a:1 r.io/b:1 r.io/c:1").unwrap_err();
+        assert!(said.contains("line 1 is not of the form IMAGE [TARGET]"), "{said}");
     }
 }

@@ -33,6 +33,7 @@ use crate::Error;
 use crate::digest::Digest;
 use crate::dockerfile::Instruction;
 use crate::dockerfile::expand::expand;
+use crate::error::with_causes;
 use crate::record::{RecordedIndexes, recorded_environment};
 use crate::reference::{FileReference, Reference};
 use crate::source::{Image, ImageSource};
@@ -263,6 +264,7 @@ async fn take(
     let inventory = environment_of(context, platform, &kept, own, &mut stated).await?;
     let records = Records { base, own_labels: own_labels(context, plan) };
     let mut built = BuiltImage::assemble(platform.clone(), config, kept, &records, &Stamp::of(context.options))?;
+    stated.indexes.retain_true(built.layers(), &context.cache).await?;
     built.record_indexes(&stated.indexes, &context.cache).await?;
     built.record_environment(inventory.as_ref())?;
     Ok(built)
@@ -304,16 +306,6 @@ fn own_labels(context: &Context<'_>, plan: &Plan) -> BTreeSet<String> {
 
 fn bad(why: impl Into<String>) -> Error {
     EngineError::BadResult { program: PROGRAM.to_owned(), why: why.into() }.into()
-}
-
-fn with_causes(error: &Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = std::error::Error::source(error);
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
-    }
-    text
 }
 
 /// Ends what an interrupted build left running.

@@ -64,7 +64,7 @@ pub(super) async fn build(
     let target = native.stages.remove(&plan.target).ok_or(Error::Interrupted)?;
     // What the base says about its layers is handed on, so that none of them is read to be recorded.
     let below = target.base;
-    let recorded = match &below {
+    let mut recorded = match &below {
         Some(below) => RecordedIndexes::of(&below.source, &below.image).await?,
         None => RecordedIndexes::default(),
     };
@@ -81,6 +81,7 @@ pub(super) async fn build(
     let inventory = inventory.filter(|_| later.all(StackLayer::leaves_environment));
     let records = Records { base: below.map(|below| below.base), own_labels: target.own.labels };
     let layers = target.stack.layers;
+    recorded.retain_true(&layers, &context.cache).await?;
     let stamp = Stamp::of(context.options);
     let mut image = BuiltImage::assemble(target.platform, target.config, layers, &records, &stamp)?;
     image.record_indexes(&recorded, &context.cache).await?;

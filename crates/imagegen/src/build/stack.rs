@@ -91,6 +91,8 @@ impl StackLayer {
             return Ok(Arc::new(decoded.0));
         }
         let digest = manifest::digest_of(&self.descriptor, &self.reference())?;
+        // Of several that ask at once, one reads.
+        let _turn = cache.turn(&digest).await;
         let (blob, cache) = (self.open().await?, cache.clone());
         let index = blocking(move || {
             if let Some(index) = cache.load(&digest) {

@@ -41,6 +41,8 @@ pub struct Parts {
     pub removed: Vec<Part>,
     /// What was there before and still is comes in another order.
     pub reordered: bool,
+    /// Nothing else differs than how often directories are listed.
+    pub repeated: bool,
 }
 
 /// One directory of a list.
@@ -58,7 +60,8 @@ pub(super) fn compare(before: &Map<String, Value>, after: &Map<String, Value>, r
         let mut settings = BTreeMap::new();
         for (field, value) in document {
             match (field.as_str(), value) {
-                ("rootfs" | "history", _) => {}
+                // What Docker once wrote beside the configuration is how its builder got there, not what a container gets.
+                ("rootfs" | "history" | "container_config", _) => {}
                 ("config", Value::Object(config)) => {
                     config.iter().for_each(|(field, value)| flatten(field, value, &mut settings));
                 }
@@ -170,12 +173,38 @@ fn setting(
 fn scrubbed(value: &Value, redaction: Redaction) -> Value {
     match value {
         Value::String(text) => (redaction.scrub)(text).into(),
-        Value::Array(list) => list.iter().map(|value| scrubbed(value, redaction)).collect(),
+        Value::Array(list) => {
+            let before = std::iter::once(None).chain(list.iter().map(Value::as_str));
+            let shown = |(value, before): (&Value, Option<&str>)| match value {
+                Value::String(text) if before.is_some_and(|flag| is_argument(flag, text, redaction)) => HIDDEN.into(),
+                other => scrubbed(other, redaction),
+            };
+            list.iter().zip(before).map(shown).collect()
+        }
         Value::Object(map) => {
-            map.iter().map(|(name, value)| (name.clone(), scrubbed(value, redaction))).collect::<Map<_, _>>().into()
+            let shown = |name: &str, value: &Value| match value {
+                Value::Null => Value::Null,
+                _ if (redaction.is_secret)(name) => HIDDEN.into(),
+                other => scrubbed(other, redaction),
+            };
+            map.iter().map(|(name, value)| (name.clone(), shown(name, value))).collect::<Map<_, _>>().into()
         }
         other => other.clone(),
     }
+}
+
+/// Whether `text` behind `flag` in a list of arguments is a secret: what `--api-key` is given, or a user with a password.
+fn is_argument(flag: &str, text: &str, redaction: Redaction) -> bool {
+    if matches!(flag, "-u" | "--user") {
+        // `1000:1000` is a user and a group.
+        return text.split_once(':').is_some_and(|(_, password)| password.bytes().any(|byte| !byte.is_ascii_digit()));
+    }
+    let name = flag.trim_start_matches('-');
+    name.len() < flag.len()
+        && !name.contains('=')
+        && (redaction.is_secret)(&name.replace(['-', '.'], "_"))
+        && !text.is_empty()
+        && !text.starts_with('-')
 }
 
 /// `PATH`, `LD_LIBRARY_PATH`, `PYTHONPATH`, `XDG_DATA_DIRS` and their like, as far as they hold directories.
@@ -193,9 +222,13 @@ fn parts(was: &str, is: &str) -> Parts {
         list.iter().enumerate().filter(|(_, part)| !other.contains(part)).map(part).collect()
     };
     let kept = |list: &[&str], other: &[&str]| -> Vec<String> {
-        list.iter().filter(|part| other.contains(part)).map(|part| (*part).to_owned()).collect()
+        // A directory counts where it is first.
+        let mut seen = BTreeSet::new();
+        list.iter().filter(|part| other.contains(part) && seen.insert(**part)).map(|part| (*part).to_owned()).collect()
     };
-    Parts { added: lacking(&is, &was), removed: lacking(&was, &is), reordered: kept(&was, &is) != kept(&is, &was) }
+    let (added, removed, reordered) = (lacking(&is, &was), lacking(&was, &is), kept(&was, &is) != kept(&is, &was));
+    let repeated = added.is_empty() && removed.is_empty() && !reordered;
+    Parts { added, removed, reordered, repeated }
 }
 
 fn list(text: &str) -> Vec<&str> {
@@ -268,11 +301,20 @@ mod tests {
         let part = |position, text: &str| Part { position, text: text.to_owned() };
         assert_eq!(
             found("/usr/bin:/bin:/old", "/venv/bin:/usr/bin:/bin"),
-            Some(Parts { added: vec![part(0, "/venv/bin")], removed: vec![part(2, "/old")], reordered: false })
+            Some(Parts {
+                added: vec![part(0, "/venv/bin")],
+                removed: vec![part(2, "/old")],
+                reordered: false,
+                repeated: false
+            })
         );
         assert_eq!(
             found("/usr/bin:/bin", "/bin:/usr/bin"),
-            Some(Parts { added: vec![], removed: vec![], reordered: true })
+            Some(Parts { added: vec![], removed: vec![], reordered: true, repeated: false })
+        );
+        assert_eq!(
+            found("/usr/bin:/bin", "/usr/bin:/bin:/usr/bin"),
+            Some(Parts { added: vec![], removed: vec![], reordered: false, repeated: true })
         );
         assert_eq!(found("/usr/bin", "https://x"), None);
         let before = json!({"config": {"Env": ["X_PATH=a:b"]}});
@@ -294,8 +336,32 @@ mod tests {
         assert_eq!([found[0].hidden, found[1].hidden], [false, true]);
     }
 
+    #[test]
+    fn secrets_among_arguments_and_below_their_names_are_not_shown() {
+        let config = |secret: &str| {
+            json!({"container_config": {"Env": [format!("A={secret}")]}, "config": {
+                "Cmd": ["serve", "--api-TOKEN", secret, "--port", "80", "--TOKEN-from", "-"],
+                "Healthcheck": {"Test": ["CMD", "curl", "-u", format!("me:{secret}"), "--user", "1000:1000"]},
+                "Extra": {"A_TOKEN": secret, "B_TOKEN": null},
+            }})
+        };
+        let found = compared(&config("one"), &config("two"));
+        let arguments = json!(["serve", "--api-TOKEN", "***", "--port", "80", "--TOKEN-from", "-"]);
+        let check = json!({"Test": ["CMD", "curl", "-u", "***", "--user", "1000:1000"]});
+        let extra = json!({"A_TOKEN": "***", "B_TOKEN": null});
+        assert_eq!(
+            lines(&found),
+            [
+                format!("Changed Cmd - {arguments} {arguments}"),
+                format!("Changed Extra - {extra} {extra}"),
+                format!("Changed Healthcheck - {check} {check}"),
+            ]
+        );
+        assert!(found.iter().all(|setting| setting.hidden));
+    }
+
     fn mirrored(settings: Vec<Setting>) -> Vec<Setting> {
-        let parts = |parts: Parts| Parts { added: parts.removed, removed: parts.added, reordered: parts.reordered };
+        let parts = |parts: Parts| Parts { added: parts.removed, removed: parts.added, ..parts };
         let swap = |one: Setting| Setting {
             kind: one.kind.mirrored(),
             before: one.after,

@@ -125,6 +125,12 @@ impl FromStr for PathPattern {
             Some(rest) => (true, rest.trim_end_matches('/')),
             None => (false, text.trim_end_matches('/')),
         };
+        // Paths are matched as they are, from the root: such a pattern would silently match nothing.
+        let named = |name: &str| !matches!(name, "" | "." | "..");
+        let is_root = rooted && pattern.is_empty();
+        if !is_root && !pattern.split('/').all(named) {
+            return Err(format!("`{text}` matches no path: give it from the root, without empty, `.` or `..` parts"));
+        }
         let glob = Glob::with_double_star(pattern).map_err(|_| format!("`{text}` is not a pattern of paths"))?;
         Ok(Self { glob, anywhere: !rooted && !pattern.contains('/') })
     }

@@ -49,8 +49,8 @@ pub struct Count {
 impl Count {
     fn add(&mut self, change: &FileChange) {
         let (before, after) = change.bytes();
-        self.before_bytes += before;
-        self.after_bytes += after;
+        self.before_bytes = self.before_bytes.saturating_add(before);
+        self.after_bytes = self.after_bytes.saturating_add(after);
         match change.kind {
             Kind::Added => self.added += 1,
             Kind::Removed => self.removed += 1,

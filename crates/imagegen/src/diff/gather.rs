@@ -1,10 +1,9 @@
 //! What is compared, from records; layers only where a record is missing.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use futures_util::stream::{self, TryStreamExt as _};
-use serde_json::{Map, Value};
 use tempfile::TempDir;
 use tokio::try_join;
 
@@ -13,10 +12,12 @@ use super::packages::{self, Known, Packages};
 use super::{Options, PlatformDifference, Reading, Want, config};
 use crate::Error;
 use crate::build::envhash;
-use crate::build::stack::{LayerBlob, Stack, StackLayer, layers_of};
+use crate::build::stack::{LayerBlob, MAX_ENTRIES, Stack, StackLayer, layers_of};
 use crate::digest::Digest;
+use crate::error::with_causes;
 use crate::inspect;
-use crate::layer::{IndexCache, LayerIndex};
+use crate::layer::{IndexCache, LayerError, LayerIndex};
+use crate::manifest::{config_of, digest_of, total};
 use crate::platform::Platform;
 use crate::record::{RecordedIndexes, recorded_environment};
 use crate::source::{Image, ImageSource};
@@ -30,6 +31,8 @@ pub(super) struct Gatherer<'a> {
     reading: &'a (dyn Fn(&Reading) + Sync),
     cache: IndexCache,
     work: TempDir,
+    /// The bound of an image's entries.
+    most_entries: usize,
 }
 
 /// One image for one platform.
@@ -37,27 +40,40 @@ struct One<'a> {
     source: &'a Arc<dyn ImageSource>,
     image: &'a Image,
     layers: Vec<StackLayer>,
+    /// What each layer is known by: what the image says it holds, or where no word is taken, its blob.
+    ids: Vec<Digest>,
 }
 
 impl<'a> One<'a> {
-    fn new((source, image): (&'a Arc<dyn ImageSource>, &'a Image)) -> Result<Self, Error> {
+    fn new((source, image): (&'a Arc<dyn ImageSource>, &'a Image), deep: bool) -> Result<Self, Error> {
         let layers = layers_of(image, &LayerBlob::Source(Arc::clone(source)), &source.reference())?;
-        Ok(Self { source, image, layers })
+        let ids = layers.iter().map(|layer| if deep { layer.digest() } else { Ok(layer.diff_id) });
+        let ids = ids.collect::<Result<_, _>>()?;
+        Ok(Self { source, image, layers, ids })
     }
 
-    fn config(&self) -> Result<Map<String, Value>, Error> {
-        serde_json::from_slice(&self.image.raw_config).map_err(|error| Error::Malformed {
-            what: "configuration",
-            reference: self.source.reference(),
-            source: Box::new(error),
-        })
+    fn layers(&self) -> impl Iterator<Item = (Digest, &StackLayer)> {
+        self.ids.iter().copied().zip(&self.layers)
+    }
+
+    /// Refuses an image that holds more than `most` entries in those layers whose indexes are known so far.
+    fn check_bound(&self, indexes: &HashMap<Digest, Arc<LayerIndex>>, most: usize) -> Result<(), Error> {
+        let mut entries = 0_usize;
+        for (id, layer) in self.layers() {
+            entries += indexes.get(&id).map_or(0, |index| index.entries.len());
+            if entries > most {
+                let (limit, what) = (most as u64, "entries together with the layers below it");
+                return Err(layer.failed(LayerError::TooMuch { limit, what }));
+            }
+        }
+        Ok(())
     }
 
     fn files(&self, indexes: &HashMap<Digest, Arc<LayerIndex>>) -> Result<Files, Error> {
         let mut files = Files::default();
-        for layer in &self.layers {
-            let index = indexes.get(&layer.diff_id).map(Arc::clone).unwrap_or_default();
-            files.push(layer.diff_id, index).map_err(|error| layer.failed(error))?;
+        for (id, layer) in self.layers() {
+            let index = indexes.get(&id).map(Arc::clone).unwrap_or_default();
+            files.push(id, index).map_err(|error| layer.failed(error))?;
         }
         Ok(files)
     }
@@ -67,7 +83,7 @@ impl<'a> Gatherer<'a> {
     pub(super) fn new(options: &'a Options, reading: &'a (dyn Fn(&Reading) + Sync)) -> Result<Self, Error> {
         let failed = |source| Error::File { action: "create a folder in", path: options.work.clone(), source };
         let work = tempfile::Builder::new().prefix("imagegen-").tempdir_in(&options.work).map_err(failed)?;
-        Ok(Self { options, reading, cache: IndexCache::new(options.cache.as_deref()), work })
+        Ok(Self { options, reading, cache: IndexCache::new(options.cache.as_deref()), work, most_entries: MAX_ENTRIES })
     }
 
     pub(super) async fn compare(
@@ -77,10 +93,14 @@ impl<'a> Gatherer<'a> {
         after: (&Arc<dyn ImageSource>, &Image),
     ) -> Result<PlatformDifference, Error> {
         let (sections, redaction) = (self.options.sections, self.options.redaction);
-        let (one, other) = (One::new(before)?, One::new(after)?);
+        let (one, other) = (One::new(before, self.options.deep)?, One::new(after, self.options.deep)?);
         let reports = [inspect::report(one.image, None), inspect::report(other.image, None)];
         let configuration = if sections.configuration {
-            let mut settings = config::compare(&one.config()?, &other.config()?, redaction);
+            let mut settings = config::compare(
+                &config_of(one.image, &one.source.reference())?,
+                &config_of(other.image, &other.source.reference())?,
+                redaction,
+            );
             settings.extend(config::annotations(&reports[0].annotations, &reports[1].annotations, redaction));
             Some(settings)
         } else {
@@ -100,6 +120,17 @@ impl<'a> Gatherer<'a> {
         })
     }
 
+    /// Forgets the layers that `done` have and `later` do not. What was read stays in the directory of the cache, if there is
+    /// one: the indexes of many platforms together are much to remember.
+    pub(super) fn forget<'i>(&self, done: [&'i Image; 2], later: impl Iterator<Item = &'i Image>) {
+        let needed: HashSet<&str> =
+            later.flat_map(|image| image.manifest.layers()).map(|layer| layer.digest().as_ref()).collect();
+        let layers = done.into_iter().flat_map(|image| image.manifest.layers());
+        let unneeded = layers.filter(|layer| !needed.contains(layer.digest().as_ref()));
+        let digests: Vec<Digest> = unneeded.filter_map(|layer| digest_of(layer, "a layer").ok()).collect();
+        self.cache.forget(&digests);
+    }
+
     /// What differs in the layers' content.
     async fn content(
         &self,
@@ -107,8 +138,7 @@ impl<'a> Gatherer<'a> {
         one: &One<'_>,
         other: &One<'_>,
     ) -> Result<(Vec<files::FileChange>, Packages), Error> {
-        let ids = |one: &One<'_>| one.layers.iter().map(|layer| layer.diff_id).collect::<Vec<_>>();
-        if ids(one) == ids(other) {
+        if one.ids == other.ids {
             return Ok((Vec::new(), Packages::default()));
         }
         let indexes = self.indexes(one, other).await?;
@@ -132,13 +162,16 @@ impl<'a> Gatherer<'a> {
         let mut indexes = HashMap::new();
         let mut wanted: BTreeMap<Digest, (&One<'_>, StackLayer)> = BTreeMap::new();
         for side in [one, other] {
-            for layer in &side.layers {
-                if indexes.contains_key(&layer.diff_id) || wanted.contains_key(&layer.diff_id) {
+            for (id, layer) in side.layers() {
+                if indexes.contains_key(&id) || wanted.contains_key(&id) {
                     continue;
                 }
                 match self.cache.load(&layer.digest()?) {
-                    Some(index) => drop(indexes.insert(layer.diff_id, index)),
-                    None => drop(wanted.insert(layer.diff_id, (side, layer.clone()))),
+                    Some(index) => {
+                        indexes.insert(id, index);
+                        side.check_bound(&indexes, self.most_entries)?;
+                    }
+                    None => drop(wanted.insert(id, (side, layer.clone()))),
                 }
             }
         }
@@ -165,15 +198,22 @@ impl<'a> Gatherer<'a> {
                 wanted.values().filter(|(wanting, _)| of_side(wanting)).map(|(_, layer)| layer).collect();
             self.tell(side, Want::Indexes, missing.iter().map(|layer| layer.descriptor.size()));
         }
-        let reads = wanted
-            .values()
-            .map(|(_, layer)| async { Ok::<_, Error>((layer.diff_id, layer.index(&self.cache).await?)) });
+        let reads =
+            wanted.iter().map(|(id, (_, layer))| async { Ok::<_, Error>((*id, layer.index(&self.cache).await?)) });
         let reads = stream::iter(reads.map(Ok::<_, Error>).collect::<Vec<_>>());
-        let read: Vec<(Digest, Arc<LayerIndex>)> = reads.try_buffer_unordered(PARALLEL).try_collect().await?;
-        indexes.extend(read);
+        let mut reads = reads.try_buffer_unordered(PARALLEL);
+        for side in [one, other] {
+            side.check_bound(&indexes, self.most_entries)?;
+        }
+        while let Some((id, index)) = reads.try_next().await? {
+            indexes.insert(id, index);
+            for side in [one, other] {
+                side.check_bound(&indexes, self.most_entries)?;
+            }
+        }
         // Whoever asks for the layers later does so by their blobs.
-        for layer in one.layers.iter().chain(&other.layers) {
-            if let Some(index) = indexes.get(&layer.diff_id) {
+        for (id, layer) in one.layers().chain(other.layers()) {
+            if let Some(index) = indexes.get(&id) {
                 self.cache.note(&layer.digest()?, Arc::clone(index));
             }
         }
@@ -190,7 +230,7 @@ impl<'a> Gatherer<'a> {
         self.tell(one, Want::Environment, one.layers.iter().map(|layer| layer.descriptor.size()));
         let mut stack = Stack::new(one.layers.clone());
         let installed = envhash::installed(&mut stack, &self.cache, platform, self.work.path()).await?;
-        let note = |error: &dyn std::error::Error| format!("{}: {}", one.source.reference(), chain(error));
+        let note = |error: &dyn std::error::Error| format!("{}: {}", one.source.reference(), with_causes(error));
         let (mut known, mut notes) = (Known::default(), Vec::new());
         match installed.inventory {
             Ok(inventory) => known.inventory = Some(inventory),
@@ -207,18 +247,100 @@ impl<'a> Gatherer<'a> {
     fn tell(&self, one: &One<'_>, want: Want, sizes: impl ExactSizeIterator<Item = u64>) {
         if sizes.len() > 0 {
             let (layers, reference) = (sizes.len(), one.source.reference());
-            (self.reading)(&Reading { reference, want, layers, bytes: sizes.sum() });
+            (self.reading)(&Reading { reference, want, layers, bytes: total(sizes) });
         }
     }
 }
 
-/// An error and its causes on one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
+#[cfg(test)]
+mod tests {
+    use async_trait::async_trait;
+    use serde_json::json;
+
+    use super::super::{Redaction, Sections};
+    use super::*;
+    use crate::layer::{Entry, Kind, Metadata, TarWriter};
+    use crate::manifest::{OCI_CONFIG, OCI_MANIFEST};
+    use crate::source::{BlobReader, RawManifest};
+
+    /// A place with these blobs.
+    struct Blobs(HashMap<String, Vec<u8>>);
+
+    #[async_trait]
+    impl ImageSource for Blobs {
+        fn reference(&self) -> String {
+            "memory".to_owned()
+        }
+
+        async fn top(&self) -> Result<RawManifest, Error> {
+            unreachable!()
+        }
+
+        async fn manifest(&self, _: &oci_spec::image::Descriptor) -> Result<RawManifest, Error> {
+            unreachable!()
+        }
+
+        async fn blob_size(&self, descriptor: &oci_spec::image::Descriptor) -> Result<Option<u64>, Error> {
+            Ok(self.0.get(descriptor.digest().as_ref()).map(|blob| blob.len() as u64))
+        }
+
+        async fn open_blob(&self, descriptor: &oci_spec::image::Descriptor) -> Result<BlobReader, Error> {
+            Ok(Box::new(std::io::Cursor::new(self.0[descriptor.digest().as_ref()].clone())))
+        }
     }
-    text
+
+    /// A layer with one directory.
+    fn layer(name: &str) -> Vec<u8> {
+        let mut tar = TarWriter::new(Vec::new());
+        let entry = Entry { path: name.into(), kind: Kind::Directory, metadata: Metadata::root_owned(0o755, 0) };
+        tar.append(&entry, &mut std::io::empty()).unwrap();
+        tar.finish().unwrap()
+    }
+
+    fn image(layers: &[Vec<u8>]) -> Image {
+        let describe = |media_type: &str, bytes: &[u8]| json!({"mediaType": media_type, "digest": Digest::of(bytes).to_string(), "size": bytes.len()});
+        let diff_ids: Vec<String> = layers.iter().map(|layer| Digest::of(layer).to_string()).collect();
+        let rootfs = json!({"type": "layers", "diff_ids": diff_ids});
+        let raw_config =
+            serde_json::to_vec(&json!({"architecture": "amd64", "os": "linux", "rootfs": rootfs})).unwrap();
+        let layers: Vec<_> =
+            layers.iter().map(|layer| describe("application/vnd.oci.image.layer.v1.tar", layer)).collect();
+        let manifest = json!({"schemaVersion": 2, "config": describe(OCI_CONFIG, &raw_config), "layers": layers});
+        let raw = RawManifest { bytes: serde_json::to_vec(&manifest).unwrap(), media_type: OCI_MANIFEST.to_owned() };
+        let manifest = serde_json::from_slice(&raw.bytes).unwrap();
+        let config = serde_json::from_slice(&raw_config).unwrap();
+        Image { raw, manifest, raw_config, config }
+    }
+
+    #[tokio::test]
+    async fn an_image_that_holds_too_much_in_all_its_layers_is_refused_and_nothing_is_kept_of_what_is_done() {
+        let layers = ["a", "b", "c"].map(layer);
+        let blobs = layers.iter().map(|layer| (Digest::of(layer).to_string(), layer.clone())).collect();
+        let source: Arc<dyn ImageSource> = Arc::new(Blobs(blobs));
+        let work = tempfile::tempdir().unwrap();
+        let options = Options {
+            platform: None,
+            sections: Sections::ALL,
+            deep: true,
+            times: false,
+            paths: Vec::new(),
+            redaction: Redaction { is_secret: |_| false, scrub: str::to_owned },
+            cache: None,
+            work: work.path().to_owned(),
+        };
+        let (all, one) = (image(&layers), image(&layers[..1]));
+        let mut gatherer = Gatherer::new(&options, &|_| {}).unwrap();
+        let sides = [&all, &one].map(|image| One::new((&source, image), true).unwrap());
+        gatherer.most_entries = 3;
+        assert_eq!(gatherer.indexes(&sides[0], &sides[1]).await.unwrap().len(), 3);
+        // What is known already counts as well.
+        gatherer.most_entries = 2;
+        let refused = gatherer.indexes(&sides[0], &sides[1]).await.unwrap_err();
+        assert!(with_causes(&refused).contains("more than 2 entries together"), "{refused}");
+        let digest = |number: usize| sides[0].layers[number].digest().unwrap();
+        gatherer.forget([&all, &all], std::iter::once(&one));
+        assert!(gatherer.cache.load(&digest(0)).is_some() && gatherer.cache.load(&digest(1)).is_none());
+        let refused = gatherer.indexes(&sides[0], &sides[1]).await.unwrap_err();
+        assert!(with_causes(&refused).contains("more than 2 entries together"), "{refused}");
+    }
 }

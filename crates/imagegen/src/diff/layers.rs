@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use crate::inspect::LayerReport;
+use crate::manifest::total;
 
 /// The layers of two images, compared.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -61,7 +62,7 @@ impl Layers {
 pub(super) fn compare(before: &[LayerReport], after: &[LayerReport]) -> Layers {
     let (shared_before, only_before) = split(before, after);
     let (shared_after, only_after) = split(after, before);
-    let bytes = |layers: &[LayerReport]| layers.iter().map(|layer| layer.size_bytes).sum();
+    let bytes = |layers: &[LayerReport]| total(layers.iter().map(|layer| layer.size_bytes));
     let identity = |layers: &[LayerReport], number: usize| content(&layers[number]).to_owned();
     let reordered =
         shared_before.iter().zip(&shared_after).any(|(&one, &other)| identity(before, one) != identity(after, other));
@@ -76,7 +77,7 @@ pub(super) fn compare(before: &[LayerReport], after: &[LayerReport]) -> Layers {
         .collect();
     Layers {
         shared: shared_before.len(),
-        shared_bytes: shared_before.iter().map(|&number| before[number].size_bytes).sum(),
+        shared_bytes: total(shared_before.iter().map(|&number| before[number].size_bytes)),
         reordered,
         recompressed,
         only_before: only_before.into_iter().map(|number| layer(before, number)).collect(),

@@ -27,7 +27,7 @@ use tokio::try_join;
 use crate::Error;
 use crate::digest::Digest;
 use crate::inspect;
-use crate::manifest::{Manifest, PlatformImage, images, is_index, load};
+use crate::manifest::{Manifest, PlatformImage, digest_of, images, is_index, load, no_platform, of_platform};
 use crate::platform::Platform;
 use crate::source::{ImageSource, RawManifest};
 
@@ -104,7 +104,7 @@ pub struct Options {
 /// What differs between two images.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Difference {
-    /// Nothing of what was compared differs.
+    /// Nothing of what was to be compared differs, and all of it could be.
     pub equal: bool,
     /// The first image.
     pub before: Side,
@@ -175,13 +175,31 @@ pub enum Want {
 }
 
 impl PlatformDifference {
-    /// Whether nothing of what was compared differs.
+    /// Whether nothing of what was to be compared differs; what could not be compared is not the same.
     #[must_use]
     pub fn is_same(&self) -> bool {
-        self.layers.as_ref().is_none_or(Layers::is_same)
-            && self.packages.as_ref().is_none_or(|packages| packages.changes.is_empty())
-            && self.files.as_ref().is_none_or(Vec::is_empty)
-            && self.configuration.as_ref().is_none_or(Vec::is_empty)
+        !self.differs() && self.packages.as_ref().is_none_or(|packages| packages.notes.is_empty())
+    }
+
+    /// Whether something certainly differs.
+    #[must_use]
+    pub fn differs(&self) -> bool {
+        self.layers.as_ref().is_some_and(|layers| !layers.is_same())
+            || self.packages.as_ref().is_some_and(|packages| !packages.changes.is_empty())
+            || self.files.as_ref().is_some_and(|files| !files.is_empty())
+            || self.configuration.as_ref().is_some_and(|settings| !settings.is_empty())
+    }
+}
+
+impl Difference {
+    /// Whether something certainly differs. Where nothing does and the images are not [`equal`](Self::equal) either, something
+    /// could not be compared.
+    #[must_use]
+    pub fn differs(&self) -> bool {
+        !self.only_before.is_empty()
+            || !self.only_after.is_empty()
+            || !self.annotations.is_empty()
+            || self.platforms.iter().any(PlatformDifference::differs)
     }
 }
 
@@ -212,7 +230,11 @@ pub async fn diff(
     }
     let (images_before, images_after) = try_join!(images(&**before), images(&**after))?;
     let pairs = if let Some(platform) = &options.platform {
-        vec![(of_platform(before, &images_before, platform)?, of_platform(after, &images_after, platform)?)]
+        let none = |source: &Arc<dyn ImageSource>, images: &[PlatformImage]| {
+            no_platform(source.reference(), platform, names(images))
+        };
+        let one = of_platform(&images_before, platform).ok_or_else(|| none(before, &images_before))?;
+        vec![(one, of_platform(&images_after, platform).ok_or_else(|| none(after, &images_after))?)]
     } else {
         let common = pair(&images_before, &images_after, &mut difference);
         if common.is_empty() {
@@ -231,11 +253,25 @@ pub async fn diff(
         common
     };
     let gatherer = Gatherer::new(options, reading)?;
-    for (one, other) in pairs {
+    let image = async |source: &Arc<dyn ImageSource>, top: &RawManifest, image: &PlatformImage| {
+        let raw = if is_index(&top.media_type) { source.manifest(&image.descriptor).await? } else { top.clone() };
+        load(&**source, raw).await
+    };
+    let mut loaded = Vec::new();
+    for (one, other) in &pairs {
+        let is_same = one.descriptor.digest() == other.descriptor.digest();
+        let load = async { try_join!(image(before, &top_before, one), image(after, &top_after, other)) };
+        loaded.push(if is_same { None } else { Some(load.await?) });
+    }
+    for (number, ((one, other), loaded_pair)) in pairs.into_iter().zip(&loaded).enumerate() {
         let platform = other.platform.clone();
-        if one.descriptor.digest() == other.descriptor.digest() {
-            let digest = crate::manifest::digest_of(&one.descriptor, &before.reference())?;
-            let same = PlatformDifference {
+        if let Some((one, other)) = loaded_pair {
+            difference.platforms.push(gatherer.compare(platform, (before, one), (after, other)).await?);
+            let later = loaded[number + 1..].iter().flatten();
+            gatherer.forget([one, other], later.flat_map(|(one, other)| [one, other]));
+        } else {
+            let digest = digest_of(&one.descriptor, &before.reference())?;
+            difference.platforms.push(PlatformDifference {
                 platform,
                 before: digest,
                 after: digest,
@@ -243,40 +279,15 @@ pub async fn diff(
                 packages: None,
                 files: None,
                 configuration: None,
-            };
-            difference.platforms.push(same);
-            continue;
+            });
         }
-        let image = async |source: &Arc<dyn ImageSource>, top: &RawManifest, image: &PlatformImage| {
-            let raw = if is_index(&top.media_type) { source.manifest(&image.descriptor).await? } else { top.clone() };
-            load(&**source, raw).await
-        };
-        let (one, other) = try_join!(image(before, &top_before, one), image(after, &top_after, other))?;
-        difference.platforms.push(gatherer.compare(platform, (before, &one), (after, &other)).await?);
     }
-    difference.equal = difference.only_before.is_empty()
-        && difference.only_after.is_empty()
-        && difference.annotations.is_empty()
-        && difference.platforms.iter().all(PlatformDifference::is_same);
+    difference.equal = !difference.differs() && difference.platforms.iter().all(PlatformDifference::is_same);
     Ok(difference)
 }
 
 fn names(images: &[PlatformImage]) -> Vec<Platform> {
     images.iter().map(|image| image.platform.clone()).collect()
-}
-
-/// The image for a platform: exactly that, or one that satisfies it.
-fn of_platform<'a>(
-    source: &Arc<dyn ImageSource>,
-    images: &'a [PlatformImage],
-    platform: &Platform,
-) -> Result<&'a PlatformImage, Error> {
-    let exact = images.iter().find(|image| image.platform == *platform);
-    exact.or_else(|| images.iter().find(|image| image.platform.satisfies(platform))).ok_or_else(|| Error::NoPlatform {
-        reference: source.reference(),
-        wanted: platform.clone(),
-        existing: names(images),
-    })
 }
 
 /// The images of one platform each, and notes the platforms that only one side has. Sides may differ in whether they state a

@@ -140,6 +140,10 @@ fn patterns_match_names_anywhere_or_paths_from_the_root_with_all_below() {
         assert_eq!(pattern.matches(Path::new(path)), expected, "{pattern:?} {path}");
     }
     assert!("[a".parse::<PathPattern>().unwrap_err().contains("`[a`"));
+    for nothing in ["", "./x", "a//b", "../x", "/a/../b", "a/."] {
+        assert!(nothing.parse::<PathPattern>().is_err(), "{nothing}");
+    }
+    assert!("/".parse::<PathPattern>().unwrap().matches(Path::new("a/b")));
 }
 
 fn folded(changes: &[FileChange], packages: &[PackageChange]) -> Vec<String> {

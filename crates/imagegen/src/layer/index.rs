@@ -4,7 +4,9 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, Read, Write as _};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use tokio::sync::OwnedMutexGuard;
 
 use super::read::UNPACKED;
 use super::{Entry, Kind, LayerError, MAX_LAYER_BYTES, TarReader, decompressed_within};
@@ -96,6 +98,7 @@ impl LayerIndex {
 pub struct IndexCache {
     directory: Option<PathBuf>,
     known: Arc<Mutex<HashMap<Digest, Arc<LayerIndex>>>>,
+    turns: Arc<Mutex<HashMap<Digest, Weak<tokio::sync::Mutex<()>>>>>,
     layer_limit_bytes: u64,
 }
 
@@ -110,12 +113,27 @@ impl IndexCache {
     #[must_use]
     pub fn new(cache_directory: Option<&Path>) -> Self {
         let directory = cache_directory.map(|directory| directory.join("layer-index-2"));
-        Self { directory, known: Arc::default(), layer_limit_bytes: MAX_LAYER_BYTES }
+        Self { directory, known: Arc::default(), turns: Arc::default(), layer_limit_bytes: MAX_LAYER_BYTES }
     }
 
     /// Notes an index for this process alone: one that was not read from the layer itself is nobody else's business.
     pub fn note(&self, digest: &Digest, index: Arc<LayerIndex>) {
         self.known.lock().unwrap_or_else(PoisonError::into_inner).insert(*digest, index);
+    }
+
+    /// Waits for whoever is finding out about the layer `digest`. While the turn is held nobody else begins to; whoever gets it
+    /// looks here again first.
+    pub(crate) async fn turn(&self, digest: &Digest) -> OwnedMutexGuard<()> {
+        let turn = {
+            let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
+            turns.retain(|_, turn| turn.strong_count() > 0);
+            turns.get(digest).and_then(Weak::upgrade).unwrap_or_else(|| {
+                let turn = Arc::default();
+                turns.insert(*digest, Arc::downgrade(&turn));
+                turn
+            })
+        };
+        turn.lock_owned().await
     }
 
     /// Forgets indexes that this process will hardly need again. What is in the directory stays there.

@@ -14,7 +14,7 @@ use crate::build::envhash;
 use crate::build::stack::{LayerBlob, Stack, StackLayer, layers_of};
 use crate::digest::Digest;
 use crate::layer::{IndexCache, Tree};
-use crate::manifest::{malformed, platform_of};
+use crate::manifest::{config_of, malformed, platform_of};
 use crate::record::{Attachment, RecordedIndexes, environment, path_indexes, recorded_environment};
 use crate::source::{Image, ImageSource};
 
@@ -105,14 +105,6 @@ impl Side {
         }
         Ok(Self { config, diff_ids, indexes, tree })
     }
-}
-
-pub(super) fn config_of(image: &Image, reference: &str) -> Result<Map<String, Value>, Error> {
-    serde_json::from_slice(&image.raw_config).map_err(|error| Error::Malformed {
-        what: "configuration",
-        reference: reference.to_owned(),
-        source: Box::new(error),
-    })
 }
 
 pub(super) fn diff_ids(layers: &[StackLayer]) -> Vec<Digest> {

@@ -30,7 +30,7 @@ use crate::build::stack::{Stack, StackLayer};
 use crate::build::{Built, envhash};
 use crate::digest::Digest;
 use crate::layer::{Compression, IndexCache};
-use crate::manifest::{PlatformImage, blocking, images, is_index, load, of_platform};
+use crate::manifest::{PlatformImage, blocking, config_of, images, is_index, load, of_platform};
 use crate::platform::Platform;
 use crate::publish::Publication;
 use crate::record::{RecordedIndexes, recorded_environment};
@@ -40,7 +40,7 @@ use crate::transport::{TransportOptions, open_source};
 
 pub use config::FieldConflict;
 use facts::{Facts, Side};
-use gather::{Gathered, Gatherer, config_of};
+use gather::{Gathered, Gatherer};
 pub use paths::Change;
 pub use plan::{Conflict, Kind};
 use plan::{Dependents, Environment, Plan};
@@ -220,17 +220,20 @@ impl<'a> Rebasing<'a> {
             Outcome { platform: platform.clone(), current, conflicts, possible }
         };
         let image = load(&**source, raw).await?;
-        let Some(descriptor) = of_platform(&self.onto_images, platform) else {
+        let Some(onto) = of_platform(&self.onto_images, platform) else {
             let existing = self.onto_images.iter().map(|image| image.platform.clone()).collect();
             return Ok((outcome(vec![Conflict::Platform { existing }], false), None));
         };
-        let new = self.new_base(descriptor).await?;
-        let gathered = self.gatherer.image(source, image).await?;
-        let (old_source, old_image) = self.old_base(reference, &gathered.image, platform).await?;
-        let old_layers = gather::diff_ids(&layers_of_base(&old_image, &old_source)?);
-        for layer in gathered.layers.iter().skip(old_layers.len()) {
+        // Before anything is read about layers: where there is no base, nothing of it is needed.
+        let (old_source, old_image) = self.old_base(reference, &image, platform).await?;
+        let old_layers = gather::diff_ids(&layers_of_image(&old_image, &old_source)?);
+        let layers = layers_of_image(&image, source)?;
+        let shared = layers.iter().zip(&old_layers).take_while(|(layer, old)| layer.diff_id == **old).count();
+        for layer in &layers[shared..] {
             own.push(layer.digest()?);
         }
+        let new = self.new_base(&onto.descriptor).await?;
+        let gathered = self.gatherer.image(source, image).await?;
         let old = Side::base_of(&gathered.side, config_of(&old_image, &old_source.reference())?, old_layers)?;
         let mut facts = Facts { old: &old, image: &gathered.side, new: &new.side, environments: None };
         if let Some(conflict) = plan::not_a_base(&facts) {
@@ -243,7 +246,7 @@ impl<'a> Rebasing<'a> {
         let mut environments = None;
         let dependents = Dependents::of(&facts);
         if plan::needs_environments(&facts, &dependents) {
-            let base = layers_of_base(&old_image, &old_source)?;
+            let base = layers_of_image(&old_image, &old_source)?;
             let before = self.gatherer.environment(&old_source, &old_image, &base).await?;
             let after = self.gatherer.environment(&new.source, &new.image, &new.layers).await?;
             environments = before.zip(after);
@@ -382,7 +385,7 @@ impl<'a> Rebasing<'a> {
     }
 }
 
-fn layers_of_base(image: &Image, source: &Arc<dyn ImageSource>) -> Result<Vec<StackLayer>, Error> {
+fn layers_of_image(image: &Image, source: &Arc<dyn ImageSource>) -> Result<Vec<StackLayer>, Error> {
     let blob = crate::build::stack::LayerBlob::Source(Arc::clone(source));
     crate::build::stack::layers_of(image, &blob, &source.reference())
 }

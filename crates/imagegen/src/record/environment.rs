@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use vast_envhash::Inventory;
 
-use super::{Attachment, ENVIRONMENT, Place, Stored};
+use super::{Attachment, ENVIRONMENT, Place, Stored, unless_gone};
 use crate::Error;
 use crate::artifact;
 use crate::manifest::{describe, malformed, read_small};
@@ -20,7 +20,8 @@ pub(crate) async fn recorded_environment(source: &dyn ImageSource, image: &Image
         let Some(artifact) = artifact::fetch(source, &entry).await? else { continue };
         let Ok(manifest) = artifact::parse(&artifact, ENVIRONMENT, &reference) else { continue };
         let [blob] = manifest.layers().as_slice() else { continue };
-        let bytes = read_small(source, blob, MAX_INVENTORY_BYTES, "environment inventory").await?;
+        let read = read_small(source, blob, MAX_INVENTORY_BYTES, "environment inventory").await;
+        let Some(bytes) = unless_gone(read, source, blob).await? else { continue };
         match serde_json::from_slice::<Inventory>(&bytes) {
             // One that contradicts itself was edited, or is of a scheme that is not known here.
             Ok(inventory) if inventory.scheme == vast_envhash::SCHEME && inventory.recompute() == inventory.hash => {

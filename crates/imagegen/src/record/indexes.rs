@@ -1,12 +1,13 @@
 //! Path indexes as records.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::hash_map::Entry;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
-use futures_util::stream::{self, StreamExt as _};
+use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 use oci_spec::image::Descriptor;
 
-use super::{Attachment, DIFF_ID, PATH_INDEXES, Place, Stored};
+use super::{Attachment, DIFF_ID, PATH_INDEXES, Place, Stored, is_there, unless_gone};
 use crate::Error;
 use crate::artifact;
 use crate::build::stack::{LayerBlob, MAX_ENTRIES, StackLayer};
@@ -21,10 +22,12 @@ const MAX_INDEX_BYTES: u64 = 128 << 20;
 /// How many indexes are read at once.
 const PARALLEL: usize = 8;
 
-/// The path indexes that are recorded with an image, by the diff ids of their layers. None of them has been read.
+/// The path indexes that are recorded with an image, by the diff ids of their layers.
 #[derive(Clone, Default)]
 pub(crate) struct RecordedIndexes {
     by_diff_id: HashMap<Digest, Stored>,
+    /// Those that were read, so that they are there.
+    read: HashSet<Digest>,
 }
 
 impl RecordedIndexes {
@@ -56,8 +59,26 @@ impl RecordedIndexes {
     /// Adds those of another image.
     pub(crate) fn extend(&mut self, other: Self) {
         for (diff_id, stored) in other.by_diff_id {
-            self.by_diff_id.entry(diff_id).or_insert(stored);
+            if let Entry::Vacant(vacant) = self.by_diff_id.entry(diff_id) {
+                vacant.insert(stored);
+                if other.read.contains(&diff_id) {
+                    self.read.insert(diff_id);
+                }
+            }
         }
+    }
+
+    /// Leaves out those of which `cache` knows better: what was read from the layers themselves counts for more than what
+    /// somebody recorded. Only for a cache into which no record was [loaded](Self::load).
+    pub(crate) async fn retain_true(&mut self, layers: &[StackLayer], cache: &IndexCache) -> Result<(), Error> {
+        for layer in layers {
+            let Some(recorded) = self.by_diff_id.get(&layer.diff_id) else { continue };
+            let Some(known) = known(layer, cache).await? else { continue };
+            if describe(PATH_INDEX, &known).digest() != recorded.descriptor.digest() {
+                self.by_diff_id.remove(&layer.diff_id);
+            }
+        }
+        Ok(())
     }
 
     /// Reads the indexes of `layers` that are recorded and not in `cache` yet into it. Those that cannot be used stay unknown.
@@ -80,25 +101,35 @@ impl RecordedIndexes {
             }
         }
         let reads = wanted.into_iter().map(|(digest, (diff_id, stored))| async move {
+            // Images that share a base are looked at together, and each has a record of its own.
+            let _turn = cache.turn(&digest).await;
+            if let Some(known) = cache.load(&digest) {
+                return Ok((diff_id, Some(known), false));
+            }
             let index = match &stored.place {
-                Place::Source(source) => read(&**source, &stored.descriptor, diff_id).await?,
+                Place::Source(source) => read(&**source, &stored.descriptor, diff_id).await?.map(Arc::new),
                 Place::Memory(_) => None,
             };
-            Ok::<_, Error>((digest, diff_id, index))
+            if let Some(index) = &index {
+                cache.note(&digest, Arc::clone(index));
+            }
+            Ok::<_, Error>((diff_id, index, true))
         });
         let mut reads = stream::iter(reads.map(Box::pin).collect::<Vec<_>>()).buffer_unordered(PARALLEL);
         while let Some(read) = reads.next().await {
             match read? {
-                (digest, _, Some(index)) => {
+                (diff_id, Some(index), was_read) => {
                     entries += index.entries.len();
                     if entries > most {
                         let reference = layers.first().map(StackLayer::reference).unwrap_or_default();
                         let why = format!("they hold more than {most} entries together");
                         return Err(malformed("path indexes", &reference, &why));
                     }
-                    cache.note(&digest, Arc::new(index));
+                    if was_read {
+                        self.read.insert(diff_id);
+                    }
                 }
-                (_, diff_id, None) => drop(self.by_diff_id.remove(&diff_id)),
+                (diff_id, None, _) => drop(self.by_diff_id.remove(&diff_id)),
             }
         }
         Ok(())
@@ -115,7 +146,8 @@ fn diff_id_of(descriptor: &Descriptor) -> Option<Digest> {
 /// Reads one index; `None` where it is of no use.
 async fn read(source: &dyn ImageSource, descriptor: &Descriptor, diff_id: Digest) -> Result<Option<LayerIndex>, Error> {
     let reference = source.reference();
-    let bytes = read_small(source, descriptor, MAX_INDEX_BYTES, "path index").await?;
+    let read = read_small(source, descriptor, MAX_INDEX_BYTES, "path index").await;
+    let Some(bytes) = unless_gone(read, source, descriptor).await? else { return Ok(None) };
     let decoded = blocking(move || Ok(LayerIndex::decode(&bytes[..]))).await?;
     match decoded {
         Ok((index, stated)) if stated == diff_id => Ok(Some(index)),
@@ -139,10 +171,9 @@ pub(crate) async fn path_indexes(
     recorded: &RecordedIndexes,
     cache: &IndexCache,
 ) -> Result<Option<Attachment>, Error> {
-    let mut blobs = Vec::new();
-    for layer in layers {
-        blobs.extend(stored(layer, recorded, cache).await?);
-    }
+    let blobs = stream::iter(layers.iter().map(|layer| stored(layer, recorded, cache)).collect::<Vec<_>>());
+    let blobs: Vec<Option<Stored>> = blobs.buffered(PARALLEL).try_collect().await?;
+    let blobs: Vec<Stored> = blobs.into_iter().flatten().collect();
     if blobs.is_empty() {
         return Ok(None);
     }
@@ -152,19 +183,34 @@ pub(crate) async fn path_indexes(
 }
 
 async fn stored(layer: &StackLayer, recorded: &RecordedIndexes, cache: &IndexCache) -> Result<Option<Stored>, Error> {
-    let bytes = if let LayerBlob::File(file) = &layer.blob {
-        file.index.clone()
-    } else if let Some(stored) = recorded.by_diff_id.get(&layer.diff_id) {
-        return Ok(Some(stored.clone()));
-    } else {
-        let (digest, diff_id, cache) = (layer.digest()?, layer.diff_id, cache.clone());
-        let encoded = blocking(move || Ok(cache.load(&digest).map(|index| index.encode(&diff_id)))).await?;
-        let Some(encoded) = encoded else { return Ok(None) };
-        encoded.map_err(|error| malformed("path index", layer.descriptor.digest().as_ref(), &error.to_string()))?
+    if let (Some(stored), LayerBlob::Source(_)) = (recorded.by_diff_id.get(&layer.diff_id), &layer.blob) {
+        let usable = match &stored.place {
+            Place::Source(source) if !recorded.read.contains(&layer.diff_id) => {
+                is_there(&**source, &stored.descriptor).await?
+            }
+            _ => true,
+        };
+        if usable {
+            return Ok(Some(stored.clone()));
+        }
+    }
+    let bytes = match &layer.blob {
+        LayerBlob::File(file) => file.index.clone(),
+        LayerBlob::Source(_) => match known(layer, cache).await? {
+            Some(bytes) => bytes,
+            None => return Ok(None),
+        },
     };
     let mut descriptor = describe(PATH_INDEX, &bytes);
     descriptor.set_annotations(Some(HashMap::from([(DIFF_ID.to_owned(), layer.diff_id.to_string())])));
     Ok(Some(Stored { descriptor, place: Place::Memory(bytes.into()) }))
+}
+
+/// The index that `cache` knows of a layer, as it is stored.
+async fn known(layer: &StackLayer, cache: &IndexCache) -> Result<Option<Vec<u8>>, Error> {
+    let (digest, diff_id, cache) = (layer.digest()?, layer.diff_id, cache.clone());
+    let encoded = blocking(move || Ok(cache.load(&digest).map(|index| index.encode(&diff_id)))).await?.transpose();
+    encoded.map_err(|error| malformed("path index", layer.descriptor.digest().as_ref(), &error.to_string()))
 }
 
 impl StackLayer {
@@ -186,7 +232,7 @@ mod tests {
     use async_trait::async_trait;
 
     use super::*;
-    use crate::layer::{Entry, Kind, Metadata};
+    use crate::layer::{Kind, Metadata};
     use crate::source::BlobReader;
 
     /// A place with this one blob.
@@ -217,7 +263,8 @@ mod tests {
 
     #[tokio::test]
     async fn indexes_that_hold_too_much_together_are_refused() {
-        let entry = Entry { path: "a".into(), kind: Kind::Directory, metadata: Metadata::root_owned(0o755, 0) };
+        let entry =
+            crate::layer::Entry { path: "a".into(), kind: Kind::Directory, metadata: Metadata::root_owned(0o755, 0) };
         let index = LayerIndex { entries: vec![entry; 3], contents: vec![None; 3] };
         let mut recorded = RecordedIndexes::default();
         let layers = ["one", "two"].map(|name| {

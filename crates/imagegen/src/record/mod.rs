@@ -16,6 +16,7 @@ use std::sync::Arc;
 
 use oci_spec::image::Descriptor;
 
+use crate::Error;
 use crate::artifact;
 use crate::manifest::describe;
 use crate::publish::{Blob, Publication};
@@ -54,6 +55,26 @@ pub(crate) enum Place {
     Memory(Arc<[u8]>),
     /// Where an image came from: in the same registry it is mounted, not moved.
     Source(Arc<dyn ImageSource>),
+}
+
+/// Whether `source` has this blob. Records may outlive what they name, and anybody who may push may write them.
+async fn is_there(source: &dyn ImageSource, descriptor: &Descriptor) -> Result<bool, Error> {
+    Ok(source.blob_size(descriptor).await? == Some(descriptor.size()))
+}
+
+/// What reading a recorded blob gave; `None` where it is gone.
+async fn unless_gone<T>(
+    read: Result<T, Error>,
+    source: &dyn ImageSource,
+    descriptor: &Descriptor,
+) -> Result<Option<T>, Error> {
+    match read {
+        Err(_) if !is_there(source, descriptor).await? => {
+            tracing::debug!(reference = %source.reference(), digest = %descriptor.digest(), "a record names a blob that is gone");
+            Ok(None)
+        }
+        read => read.map(Some),
+    }
 }
 
 impl Attachment {

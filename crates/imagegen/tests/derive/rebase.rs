@@ -389,3 +389,41 @@ fn images_share_the_reading_of_their_base_and_nothing_else_is_kept_in_memory() {
     }
     assert_eq!(bench.layers_fetched_since(mark), [""; 0]);
 }
+
+#[test]
+fn images_that_are_looked_at_together_share_the_reading_of_their_base() {
+    let bench = Bench::new();
+    bench.build("base:v1", BASE, ROOT);
+    bench.build("base:v2", BASE, &changed(&[("ROOT/opt/tools/boot.sh", Some("fixed"))]));
+    let names = ["one", "two", "three"];
+    for name in names {
+        derivative(&bench, &format!("{name}:v1"), "COPY a /a\n", &[("a", name)]);
+        bench.without_records(&format!("{name}:v1"), &format!("plain:{name}"));
+    }
+    let base = bench.image("base:v1", PLATFORMS[0]);
+    let layer = base.manifest.layers()[0].digest().to_string();
+    let index = bench.recorded_indexes("base:v1", PLATFORMS[0]).remove(0);
+    let options = bench.rebase_options("base:v2", None, &[]);
+    for (images, shared) in
+        [(names.map(|name| format!("{name}:v1")), &index), (names.map(|name| format!("plain:{name}")), &layer)]
+    {
+        let references: Vec<_> = images.iter().map(|name| bench.at(name).parse().unwrap()).collect();
+        let mark = bench.mark();
+        run(async {
+            let rebasing = Rebasing::new(&options, &bench.transports).await.unwrap();
+            let rebased = rebasing.rebase_all(&references).await;
+            assert!(rebased.iter().all(|rebased| rebased.as_ref().is_ok_and(|rebased| rebased.built.is_some())));
+        });
+        assert_eq!(bench.fetched_since(mark, shared), 1, "{images:?}");
+    }
+}
+
+#[test]
+fn an_image_whose_base_is_not_known_costs_nothing_more() {
+    let bench = Bench::new();
+    bench.build("base:v1", BASE, ROOT);
+    bench.build("base:v2", BASE, &changed(&[("ROOT/opt/tools/boot.sh", Some("fixed"))]));
+    let mark = bench.mark();
+    bench.rebase("base:v1", "base:v2", &[], "app:v2").unwrap_err();
+    assert_eq!(bench.fetched_since(mark, "/referrers/"), 0);
+}

@@ -86,3 +86,33 @@ fn the_environment_of_the_base_is_handed_on_unless_the_build_may_have_changed_it
         assert_eq!(recorded(name), *expected, "{name}");
     }
 }
+
+#[test]
+fn a_record_whose_blobs_are_gone_counts_as_none() {
+    let bench = Bench::new();
+    bench.build("base:v1", BASE, ROOT);
+    bench.build("base:v2", BASE, &[ROOT[0], ("more/opt/tool", "fixed")]);
+    bench.without_records("base:v1", "plain:v1");
+    bench.record_false_indexes("plain:v1", false);
+    // Nothing of the layers is needed; and then all of it is.
+    bench.build("one:v1", "FROM REGISTRY/plain:v1\nENV A=1\n", &[]);
+    bench.build("one:v2", "FROM REGISTRY/plain:v1\nCOPY a /a\n", &[("a", "a")]);
+    assert_eq!(bench.recorded_indexes("one:v2", PLATFORMS[0])[..2], bench.recorded_indexes("base:v1", PLATFORMS[0]));
+    bench.build("app:v1", "FROM REGISTRY/base:v1\nCOPY a /a\n", &[("a", "a")]);
+    bench.without_records("app:v1", "plain:v2");
+    bench.record_false_indexes("plain:v2", false);
+    let outcomes = bench.rebase("plain:v2", "base:v2", &[], "three:v1").unwrap();
+    assert!(outcomes.iter().all(|outcome| outcome.possible), "{outcomes:?}");
+    bench.extend("plain:v1", &[("etc/app", "x")], true, "two:v1").unwrap();
+    assert!(is_known(&bench, "two:v1"));
+}
+
+#[test]
+fn what_a_build_read_itself_counts_for_more_than_what_its_base_says() {
+    let bench = Bench::new();
+    bench.build("base:v1", BASE, ROOT);
+    bench.without_records("base:v1", "plain:v1");
+    bench.record_false_indexes("plain:v1", true);
+    bench.build("app:v1", "FROM REGISTRY/plain:v1\nCOPY a /a\n", &[("a", "a")]);
+    assert_eq!(bench.recorded_indexes("app:v1", PLATFORMS[0])[..2], bench.recorded_indexes("base:v1", PLATFORMS[0]));
+}

@@ -11,11 +11,11 @@ use vast_imagegen::build::runner::{Runner, System};
 use vast_imagegen::build::{Build, DEFAULT_EPOCH, Engine, Limits, Progress, Stamp};
 use vast_imagegen::digest::Digest;
 use vast_imagegen::extend::{Extended, extend};
-use vast_imagegen::layer::{Compression, LayerIndex, NodeKind, Tree};
+use vast_imagegen::layer::{Compression, LayerIndex, NodeKind, PATH_INDEX, Tree};
 use vast_imagegen::platform::Platform;
 use vast_imagegen::publish::{attach_only, publish};
 use vast_imagegen::rebase::{Kind, Outcome, Rebasing};
-use vast_imagegen::record::PATH_INDEXES;
+use vast_imagegen::record::{DIFF_ID, PATH_INDEXES};
 use vast_imagegen::reference::Reference;
 use vast_imagegen::registry::{Client, Settings};
 use vast_imagegen::source::{Image, ImageSource};
@@ -254,6 +254,38 @@ impl Bench {
             self.registry.push_manifest(repository, None, &image.raw.media_type, &image.raw.bytes);
         }
         self.registry.push_manifest(repository, Some(tag), &top.media_type, &top.bytes);
+    }
+
+    /// Records that no layer of an image holds anything; with the blobs that say so, or without.
+    pub(crate) fn record_false_indexes(&self, name: &str, with_blobs: bool) {
+        const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+        let repository = name.split(':').next().unwrap();
+        let describe = |media_type: &str, bytes: &[u8]| {
+            let digest = Digest::of(bytes).to_string();
+            serde_json::json!({"mediaType": media_type, "digest": digest, "size": bytes.len()})
+        };
+        self.registry.push_blob(repository, b"{}");
+        for platform in PLATFORMS {
+            let image = self.image(name, platform);
+            let indexes = image.config.rootfs().diff_ids().iter().map(|diff_id| {
+                let bytes = LayerIndex::default().encode(&diff_id.parse().unwrap()).unwrap();
+                if with_blobs {
+                    self.registry.push_blob(repository, &bytes);
+                }
+                let mut descriptor = describe(PATH_INDEX, &bytes);
+                descriptor["annotations"] = serde_json::json!({DIFF_ID: diff_id});
+                descriptor
+            });
+            let record = serde_json::json!({
+                "schemaVersion": 2,
+                "mediaType": MANIFEST,
+                "artifactType": PATH_INDEXES,
+                "config": describe("application/vnd.oci.empty.v1+json", b"{}"),
+                "layers": indexes.collect::<Vec<_>>(),
+                "subject": describe(&image.raw.media_type, &image.raw.bytes),
+            });
+            self.registry.push_manifest(repository, None, MANIFEST, record.to_string().as_bytes());
+        }
     }
 
     /// Deletes what is recorded about an image, as a clean-up of what no tag names does. Lists go on naming it.

@@ -100,7 +100,13 @@ pub(super) fn run(args: &Args) -> Result<Exit, Error> {
     } else {
         text(&difference, args.all, args.stat)
     })?;
-    Ok(if difference.equal { Exit::Success } else { Exit::No })
+    Ok(if difference.equal {
+        Exit::Success
+    } else if difference.differs() {
+        Exit::No
+    } else {
+        Exit::CouldNot
+    })
 }
 
 fn sections(only: &[Section]) -> Sections {
@@ -171,6 +177,8 @@ fn text(difference: &Difference, all: bool, stat: bool) -> String {
     }
     if difference.equal {
         text.push_str("nothing that was compared differs\n");
+    } else if !difference.differs() {
+        text.push_str("nothing differs of what could be compared\n");
     }
     if stat {
         return text;

@@ -60,7 +60,7 @@ pub(super) fn packages(platform: &PlatformDifference, all: bool) -> Option<Strin
         text.push_str("  (only versions of libraries are recorded; --deep reads the others from the layers)\n");
     }
     for note in &packages.notes {
-        let _ = writeln!(text, "  not compared: {}", one_line(note, 400));
+        let _ = writeln!(text, "  not compared: {}", vast_envhash::printable(&one_line(note, 400)));
     }
     (!text.is_empty()).then_some(text)
 }
@@ -140,7 +140,8 @@ fn parts(parts: &Parts) -> String {
     });
     let removed = parts.removed.iter().map(|part| format!("- {}", part.text));
     let reordered = parts.reordered.then(|| "in another order".to_owned());
-    one_line(&added.chain(removed).chain(reordered).collect::<Vec<_>>().join(", "), VALUE_WIDTH)
+    let repeated = parts.repeated.then(|| "repeated otherwise".to_owned());
+    one_line(&added.chain(removed).chain(reordered).chain(repeated).collect::<Vec<_>>().join(", "), VALUE_WIDTH)
 }
 
 /// Paths that differ.

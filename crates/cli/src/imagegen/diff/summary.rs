@@ -61,8 +61,10 @@ fn files(platform: &PlatformDifference) -> Option<String> {
     let count = |kind| {
         files.iter().filter(|change| change.kind == kind && (kind == Kind::Changed || !change.is_directory())).count()
     };
-    let (before, after) =
-        files.iter().map(FileChange::bytes).fold((0, 0), |sum, bytes| (sum.0 + bytes.0, sum.1 + bytes.1));
+    let (before, after) = files
+        .iter()
+        .map(FileChange::bytes)
+        .fold((0_u64, 0_u64), |sum, bytes| (sum.0.saturating_add(bytes.0), sum.1.saturating_add(bytes.1)));
     let tally = counts(count(Kind::Added), count(Kind::Removed), count(Kind::Changed));
     let tally = if tally.is_empty() { "empty directories alone".to_owned() } else { tally };
     Some(format!("{tally} ({})", delta(before, after)))

@@ -93,6 +93,7 @@ fn platform(name: &str) -> PlatformDifference {
             added: vec![Part { position: 0, text: "/venv/bin".into() }],
             removed: vec![Part { position: 2, text: "/old".into() }],
             reordered: false,
+            repeated: false,
         }),
         ..setting("Env", Some("PATH"), &json!("/bin:/sbin:/old"), &json!("/venv/bin:/bin:/sbin"))
     };
