@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use http::StatusCode;
 
-use super::auth::{Access, Refusal};
+use super::auth::{Access, Authorization, Refusal};
 use super::client::Client;
 use super::error::{Cause, RegistryError, status_text};
 use crate::Error;
@@ -51,6 +51,9 @@ impl From<Outcome> for Failure {
     }
 }
 
+/// How many tokens may end during one operation. Some registries' last for a few requests, and other requests use them too.
+const MOST_ENDS: u32 = 50;
+
 /// The attempts at one operation.
 #[derive(Debug)]
 pub(super) struct Attempts<'a> {
@@ -92,8 +95,11 @@ impl<'a> Attempts<'a> {
     pub(super) async fn next(&mut self, failure: Failure) -> Result<(), Outcome> {
         let mut failure = failure;
         if let Failure::Challenged(refusal) = failure {
-            // An operation of several requests may meet a few tokens' ends, but not for ever.
-            let again = !self.renewed && self.renewals < self.client.settings().retry.attempts.max(2);
+            // A token that was taken and is refused has come to its end, perhaps by the requests beside this one: that may happen
+            // again and again, but not for ever. One that never was taken is wrong, and another one hardly better.
+            let ended = refusal.used.as_ref().is_some_and(Authorization::was_accepted);
+            let most = self.client.settings().retry.attempts.max(2);
+            let again = if ended { self.renewals < MOST_ENDS } else { !self.renewed && self.renewals < most };
             self.renewed = true;
             self.renewals += 1;
             match self.client.auth().challenged(self.client, self.access, *refusal, again).await {

@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
 use http::{HeaderValue, StatusCode};
@@ -71,10 +72,18 @@ impl Access {
 }
 
 /// The `Authorization` header of a request. Never printed.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone)]
 pub(super) struct Authorization {
     header: HeaderValue,
     user: Option<String>,
+    /// Of all copies, since any request may be the one that shows it.
+    accepted: Arc<AtomicBool>,
+}
+
+impl PartialEq for Authorization {
+    fn eq(&self, other: &Self) -> bool {
+        (&self.header, &self.user) == (&other.header, &other.user)
+    }
 }
 
 impl Authorization {
@@ -87,13 +96,23 @@ impl Authorization {
         self.user.as_deref()
     }
 
+    /// The registry has taken it.
+    pub(super) fn accept(&self) {
+        self.accepted.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the registry has ever taken it: refused then, it has ended, and is not wrong.
+    pub(super) fn was_accepted(&self) -> bool {
+        self.accepted.load(Ordering::Relaxed)
+    }
+
     fn new(text: &str, user: Option<String>) -> Result<Self, RegistryError> {
         let mut header = HeaderValue::from_str(text).map_err(|_| RegistryError::Protocol {
             host: String::new(),
             what: "a token that no header can carry".to_owned(),
         })?;
         header.set_sensitive(true);
-        Ok(Self { header, user })
+        Ok(Self { header, user, accepted: Arc::default() })
     }
 }
 

@@ -239,7 +239,12 @@ impl Client {
                 user: used.and_then(|used| used.user().map(str::to_owned)),
                 message: self.message(response).await,
             })),
-            _ => Ok(response),
+            _ => {
+                if let Some(used) = &used {
+                    used.accept();
+                }
+                Ok(response)
+            }
         }
     }
 
