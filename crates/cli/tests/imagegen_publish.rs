@@ -163,6 +163,23 @@ fn an_interruption_leaves_no_tag_no_upload_and_no_file() {
 }
 
 #[test]
+fn an_interruption_waits_for_the_addresses_of_uploads_that_it_then_cancels() {
+    let (from, to) = (Registry::start(), Registry::start());
+    from.push("app", "v1", &ImageBuilder::new().file("a", &vec![7; 100_000]).build());
+    // Begun, and not yet said where.
+    to.fault(Fault::new("POST", "/blobs/uploads/", Kind::Late(Duration::from_secs(1))));
+    let dir = tempfile::tempdir().unwrap();
+    let (source, target) = (from.reference("app:v1"), to.reference("app:v1"));
+    let child =
+        command(dir.path(), &["copy", &source, &target]).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    wait_until("an upload is begun", || to.open_uploads() > 0);
+    interrupt(&child, "-INT");
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(2), "{}", stderr(&output));
+    assert_eq!((to.open_uploads(), to.tags("app").len()), (0, 0));
+}
+
+#[test]
 fn an_interruption_leaves_nothing_in_a_folder_either() {
     let from = Registry::start();
     from.push("app", "v1", &ImageBuilder::new().file("a", &vec![7; 100_000]).build());

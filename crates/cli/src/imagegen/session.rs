@@ -16,7 +16,7 @@ pub(super) fn environment() -> BTreeMap<String, String> {
 
 /// Runs `work` to its end, or until SIGINT or SIGTERM: then it is dropped, and with it its temporary files.
 pub(super) fn block_on<T>(work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
-    run(work, ready(()))
+    run(work, ready(()), ready(()))
 }
 
 /// The same for work that writes to registries: when it is interrupted, they are told to forget what was begun.
@@ -24,27 +24,41 @@ pub(super) fn publishing<T>(
     options: &TransportOptions,
     work: impl Future<Output = Result<T, Error>>,
 ) -> Result<T, Error> {
-    run(work, options.registry.cancel_uploads())
+    run(work, options.registry.stop_uploads(), options.registry.cancel_uploads())
 }
 
-fn run<T>(work: impl Future<Output = Result<T, Error>>, clean_up: impl Future<Output = ()>) -> Result<T, Error> {
+fn run<T>(
+    work: impl Future<Output = Result<T, Error>>,
+    stop: impl Future<Output = ()>,
+    clean_up: impl Future<Output = ()>,
+) -> Result<T, Error> {
     let interrupted = |_| Error::Interrupted;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(interrupted)?;
     let outcome = runtime.block_on(async {
         let mut interrupt = signal(SignalKind::interrupt()).map_err(interrupted)?;
         let mut terminate = signal(SignalKind::terminate()).map_err(interrupted)?;
+        let mut work = Box::pin(work);
         tokio::select! {
-            outcome = work => return outcome,
+            outcome = &mut work => return outcome,
             _ = interrupt.recv() => {}
             _ = terminate.recv() => {}
         }
-        // The work is gone by now. Whoever interrupts twice does not want to wait for the rest either.
+        // Whoever interrupts twice does not want to wait for anything.
+        let ending = async {
+            tokio::select! {
+                // It was as good as done.
+                Ok(outcome) = &mut work => return Ok(outcome),
+                () = stop => {}
+            }
+            drop(work);
+            clean_up.await;
+            Err(Error::Interrupted)
+        };
         tokio::select! {
-            () = clean_up => {}
-            _ = interrupt.recv() => {}
-            _ = terminate.recv() => {}
+            ended = ending => ended,
+            _ = interrupt.recv() => Err(Error::Interrupted),
+            _ = terminate.recv() => Err(Error::Interrupted),
         }
-        Err(Error::Interrupted)
     });
     // Threads that still compress or wait for a program write into files that are gone; nobody waits for them.
     runtime.shutdown_background();

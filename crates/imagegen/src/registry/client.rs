@@ -163,6 +163,12 @@ impl Client {
         self.sessions.cancel_all(self).await;
     }
 
+    /// Begins no more uploads, and waits up to two seconds for the addresses of those that registries were asked for: only
+    /// what has an address can be cancelled. For the end of a program, while what uploads is still polled.
+    pub async fn stop_uploads(&self) {
+        self.sessions.stop_asking().await;
+    }
+
     pub(super) fn sessions(&self) -> &Sessions {
         &self.sessions
     }

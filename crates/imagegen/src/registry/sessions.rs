@@ -1,12 +1,14 @@
 //! Uploads under way, so that registries can be told to forget them.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::future::pending;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use http::Method;
 use reqwest::Url;
+use tokio::sync::watch;
 
 use super::attempts::Attempts;
 use super::auth::Access;
@@ -15,11 +17,26 @@ use super::client::{Client, Request};
 /// How long the registry may take to forget an upload.
 const CANCEL_PATIENCE: Duration = Duration::from_secs(5);
 
+/// How long an interrupted program waits for the addresses of uploads that it has asked for.
+const ANSWER_PATIENCE: Duration = Duration::from_secs(2);
+
 /// The uploads that were begun and not completed: interrupted ones, and those of a publication that failed elsewhere.
 #[derive(Debug, Default)]
 pub(super) struct Sessions {
     open: Mutex<BTreeMap<u64, Open>>,
     next: AtomicU64,
+    /// How many were asked for and not answered: the registry may have begun them, and nobody knows where.
+    asked: watch::Sender<usize>,
+    stopping: AtomicBool,
+}
+
+/// An upload was asked for; answered when this value goes.
+pub(super) struct Asking<'a>(&'a Sessions);
+
+impl Drop for Asking<'_> {
+    fn drop(&mut self) {
+        self.0.asked.send_modify(|asked| *asked -= 1);
+    }
 }
 
 #[derive(Debug)]
@@ -42,6 +59,22 @@ impl Sessions {
     /// A name for a sink, to tell its uploads from those of others.
     pub(super) fn owner(&self) -> u64 {
         self.next.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Before an upload is asked for, until its address is noted. None is asked for any more by a program that ends.
+    pub(super) async fn asking(&self) -> Asking<'_> {
+        if self.stopping.load(Ordering::SeqCst) {
+            pending::<()>().await;
+        }
+        self.asked.send_modify(|asked| *asked += 1);
+        Asking(self)
+    }
+
+    /// Lets no more uploads be asked for, and waits for the addresses of those that were.
+    pub(super) async fn stop_asking(&self) {
+        self.stopping.store(true, Ordering::SeqCst);
+        let mut asked = self.asked.subscribe();
+        let _ = tokio::time::timeout(ANSWER_PATIENCE, asked.wait_for(|asked| *asked == 0)).await;
     }
 
     pub(super) fn begin(&self, owner: u64, access: &Access, url: Url, smallest_chunk: u64) -> Session {

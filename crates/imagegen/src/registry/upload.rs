@@ -75,6 +75,7 @@ impl Upload<'_> {
         let mut url = self.uploads_url()?;
         url.query_pairs_mut().append_pair("mount", &self.digest.to_string()).append_pair("from", from);
         let request = Request::new(Method::POST, url).header(http::header::CONTENT_LENGTH, 0);
+        let _asking = self.client.sessions().asking().await;
         let response = self.client.send(self.access, request).await?;
         match response.status() {
             StatusCode::CREATED => Ok(Mount::Mounted),
@@ -175,6 +176,7 @@ impl Upload<'_> {
 
     async fn start(&self) -> Result<Session, Failure> {
         let request = Request::new(Method::POST, self.uploads_url()?).header(http::header::CONTENT_LENGTH, 0);
+        let _asking = self.client.sessions().asking().await;
         let response = self.client.send(self.access, request).await?;
         if response.status() != StatusCode::ACCEPTED {
             return Err(self.client.unexpected(self.access, response).await);

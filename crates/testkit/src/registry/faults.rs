@@ -1,5 +1,7 @@
 //! Misbehaviour to order.
 
+use std::time::Duration;
+
 /// One way to fail, for requests that match.
 #[derive(Debug, Clone)]
 pub struct Fault {
@@ -25,6 +27,8 @@ pub enum Kind {
     CutUpload(usize),
     /// What was asked for is done, and the connection is closed instead of an answer.
     CutBeforeAnswer,
+    /// What was asked for is done at once, and answered after so long.
+    Late(Duration),
     /// The connection is closed after so many bytes of the answer's body.
     CutAnswer(usize),
     /// The answer says and holds only so many bytes.
@@ -169,6 +173,7 @@ impl Dice {
 
 #[cfg(test)]
 mod tests {
+
     use super::*;
 
     #[test]

@@ -173,6 +173,9 @@ async fn handle(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Respo
     if fault == Some(Kind::CutBeforeAnswer) {
         return Err(cut());
     }
+    if let Some(Kind::Late(delay)) = &fault {
+        tokio::time::sleep(*delay).await;
+    }
     if let Some(fault) = &fault {
         alter(&mut response, fault, &shared);
     }
