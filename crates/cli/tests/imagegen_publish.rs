@@ -78,6 +78,38 @@ fn merge_makes_one_image_and_says_what_is_in_it() {
 }
 
 #[test]
+fn merge_names_all_tags_when_it_is_everywhere_or_says_how_far_it_came() {
+    let (from, to) = (Registry::start(), Registry::start());
+    from.push("app", "amd64", &image("linux/amd64", "a"));
+    to.push("app", "two", &image("linux/amd64", "old"));
+    let dir = tempfile::tempdir().unwrap();
+    let other = Registry::start();
+    let [one, two, three] = [to.reference("app:one"), to.reference("app:two"), other.reference("app:three")];
+    let source = from.reference("app:amd64");
+    let args = ["merge", "-t", &one, "-t", &two, "-t", &three, &source];
+    // Nothing is named as long as it is not in all places.
+    other.fault(Fault::new("PUT", "/blobs/uploads/", Kind::Status(403)));
+    let output = imagegen(dir.path(), &args);
+    assert_eq!(output.status.code(), Some(2), "{}", stderr(&output));
+    assert_eq!((to.tag("app", "one"), to.open_uploads(), other.open_uploads()), (None, 0, 0));
+    other.heal();
+    // A name that cannot be moved is told together with those that were.
+    to.fault(Fault::new("PUT", "/app/manifests/two", Kind::Status(403)));
+    let output = imagegen(dir.path(), &args);
+    assert_eq!(output.status.code(), Some(2));
+    let told = format!("`docker://{one}` moved, but the tag of `docker://{two}` could not be moved: cannot write to");
+    assert!(stderr(&output).contains(&told), "{}", stderr(&output));
+    assert_eq!((to.tag("app", "one").is_some(), other.tag("app", "three")), (true, None));
+    to.heal();
+    let done = json(dir.path(), &args);
+    assert_eq!(done["tags"][1]["previous"], image("linux/amd64", "old").digest());
+    assert_eq!((&done["tags"][2]["previous"], &done["tags"][2]["blobs"]["present"]), (&Value::Null, &Value::from(2)));
+    for (registry, tag) in [(&to, "one"), (&to, "two"), (&other, "three")] {
+        assert_eq!(registry.tag("app", tag).unwrap(), done["tags"][0]["digest"].as_str().unwrap());
+    }
+}
+
+#[test]
 fn promote_moves_all_tags_and_rollback_moves_one_back() {
     let registry = Registry::start();
     let (old, new) = (image("linux/amd64", "old"), image("linux/amd64", "new"));

@@ -15,7 +15,7 @@ use crate::artifact;
 use crate::digest::Digest;
 use crate::manifest::{
     DOCKER_CONFIG, DOCKER_INDEX, DOCKER_MANIFEST, MAX_CONFIG_BYTES, Manifest, OCI_CONFIG, OCI_INDEX, describe,
-    is_image, is_index, malformed, read_small,
+    digest_of, is_image, is_index, malformed, read_small,
 };
 use crate::publish::{MAX_DEPTH, Publication, contents};
 use crate::source::{ImageSource, RawManifest};
@@ -65,8 +65,11 @@ pub async fn merge<'a>(
     annotations: &BTreeMap<String, String>,
 ) -> Result<Merged<'a>, Error> {
     let mut gathered = Gathered::default();
+    let mut all = Vec::new();
     for source in sources {
-        gather(&**source, &mut gathered).await?;
+        let contents = contents(&**source).await?;
+        gather(&**source, &contents, &mut gathered).await?;
+        all.push((source, contents));
     }
     if gathered.members.is_empty() {
         let names: Vec<String> = sources.iter().map(|source| source.reference()).collect();
@@ -85,8 +88,7 @@ pub async fn merge<'a>(
     let index = index(&gathered.entries, &top);
     let mut publication = Publication::default();
     let mut kept = BTreeSet::new();
-    for source in sources {
-        let all = contents(&**source).await?;
+    for (source, all) in all {
         publication.blobs.extend(all.blobs);
         let manifests = all
             .manifests
@@ -122,14 +124,15 @@ fn index(entries: &[Value], annotations: &BTreeMap<String, String>) -> RawManife
     RawManifest { bytes: serde_json::to_vec(&index).unwrap_or_default(), media_type: media_type.to_owned() }
 }
 
-/// Adds what `source` has.
-async fn gather(source: &dyn ImageSource, gathered: &mut Gathered) -> Result<(), Error> {
+/// Adds what `source` has, all of which is in `contents`.
+async fn gather(source: &dyn ImageSource, contents: &Publication<'_>, gathered: &mut Gathered) -> Result<(), Error> {
     let reference = source.reference();
-    let top = source.top().await?;
+    let manifests: BTreeMap<Digest, &RawManifest> =
+        contents.manifests.iter().map(|manifest| (manifest.digest(), manifest)).collect();
     // Depth first, in the order of the entries.
-    let mut open = vec![(top, None, 0)];
+    let mut open = vec![(contents.named()?, None, 0)];
     while let Some((raw, entry, depth)) = open.pop() {
-        match Manifest::parse(&raw, &reference)? {
+        match Manifest::parse(raw, &reference)? {
             Manifest::Image(manifest) => {
                 let mut entry: Value = entry.unwrap_or_else(|| json!(describe(&raw.media_type, &raw.bytes)));
                 let config = manifest.config();
@@ -158,7 +161,9 @@ async fn gather(source: &dyn ImageSource, gathered: &mut Gathered) -> Result<(),
                         let why = format!("{} is of the type {media_type}, which no image is", descriptor.digest());
                         return Err(malformed("index", &reference, &why));
                     }
-                    open.push((source.manifest(&descriptor).await?, Some(entry.clone()), depth + 1));
+                    let manifest = manifests.get(&digest_of(&descriptor, &reference)?).copied();
+                    let manifest = manifest.ok_or_else(|| malformed("index", &reference, "it names what it lacks"))?;
+                    open.push((manifest, Some(entry.clone()), depth + 1));
                 }
             }
         }

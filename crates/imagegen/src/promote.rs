@@ -61,7 +61,7 @@ pub async fn promote(
         let moves = plan(publication, targets).await?;
         let mut published = place_all(publication, first, parallel, progress).await?;
         let sinks: Vec<&dyn ImageSink> = targets.iter().map(|target| target as &dyn ImageSink).collect();
-        name_all(publication.named()?, &sinks, &mut published).await?;
+        published.history = name_all(publication.named()?, &sinks).await?.into_iter().flatten().collect();
         Ok(Promoted { published, moves })
     };
     let promoted = promoted.await;

@@ -114,7 +114,7 @@ pub async fn publish(
 ) -> Result<Published, Error> {
     let published = async {
         let mut published = place_all(publication, sink, parallel, progress).await?;
-        name_all(publication.named()?, &[sink], &mut published).await?;
+        published.history = name_all(publication.named()?, &[sink]).await?.into_iter().flatten().collect();
         Ok(published)
     };
     let published = published.await;
@@ -122,20 +122,45 @@ pub async fn publish(
     published
 }
 
+/// Puts everything into all of `sinks`, and names it when it is in each of them. Gives what was done in each.
+///
+/// # Errors
+/// The first failure. Before anything was named, nothing is; after that it is [`Error::Promotion`], which says how far it went.
+pub async fn publish_all(
+    publication: &Publication<'_>,
+    sinks: &[&dyn ImageSink],
+    parallel: usize,
+    progress: &dyn Progress,
+) -> Result<Vec<Published>, Error> {
+    let published = async {
+        let mut published = Vec::new();
+        for sink in sinks {
+            published.push(place_all(publication, *sink, parallel, progress).await?);
+        }
+        for (published, written) in published.iter_mut().zip(name_all(publication.named()?, sinks).await?) {
+            published.history.extend(written);
+        }
+        Ok(published)
+    };
+    let published = published.await;
+    for sink in sinks {
+        sink.settle().await;
+    }
+    published
+}
+
 /// Moves names to a manifest that is there with all that it names. What they stood for before is written down for all of
-/// them before the first one moves.
+/// them before the first one moves. Gives that for each of `sinks`; none where names have no history.
 ///
 /// # Errors
 /// The first failure. After the first name was moved it is [`Error::Promotion`], which says how far it went.
-pub(crate) async fn name_all(
-    named: &RawManifest,
-    sinks: &[&dyn ImageSink],
-    published: &mut Published,
-) -> Result<(), Error> {
+pub(crate) async fn name_all(named: &RawManifest, sinks: &[&dyn ImageSink]) -> Result<Vec<Option<Written>>, Error> {
+    let mut history = Vec::new();
     for sink in sinks {
-        if let Some(image) = sink.registry() {
-            published.history.push(history::write(image, named).await?);
-        }
+        history.push(match sink.registry() {
+            Some(image) => Some(history::write(image, named).await?),
+            None => None,
+        });
     }
     let mut moved = Vec::new();
     for sink in sinks {
@@ -147,7 +172,7 @@ pub(crate) async fn name_all(
             }
         }
     }
-    Ok(())
+    Ok(history)
 }
 
 /// Puts everything into `sink` and names nothing.

@@ -134,8 +134,8 @@ mod tests {
         let key = "k3y-of-many-bytes ".repeat(400);
         let env: Environment = [("MY_SECRET", key.as_str())].into_iter().collect();
         let mut output = Output::default();
-        output.raw(format!("login {key}\n").as_bytes());
-        assert_eq!(shown(&output.text(), &Redactor::new(&env)), ["login ***"]);
+        output.raw(format!("took {key}\n").as_bytes());
+        assert_eq!(shown(&output.text(), &Redactor::new(&env)), ["took ***"]);
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 use vast_imagegen::Error;
 use vast_imagegen::merge::{Merged, merge};
-use vast_imagegen::publish::publish;
+use vast_imagegen::publish::publish_all;
 use vast_imagegen::reference::Reference;
 use vast_imagegen::sink::ImageSink;
 use vast_imagegen::transport::{open_sink, open_source};
@@ -57,23 +57,31 @@ pub(super) fn run(args: &Args) -> Result<Exit, Error> {
         for note in &merged.notes {
             eprintln!("{}: warning: {note}", super::PROGRAM);
         }
-        let mut done = Vec::new();
+        if args.dry_run {
+            let digest = merged.publication.named()?.digest();
+            let said: Vec<Value> =
+                args.tag.iter().map(|tag| json!({ "reference": tag.to_string(), "digest": digest })).collect();
+            print(args, &merged, &said)?;
+            return Ok(Exit::Success);
+        }
+        let mut sinks = Vec::new();
         for tag in &args.tag {
-            if args.dry_run {
-                done.push(json!({ "reference": tag.to_string(), "digest": merged.publication.named()?.digest() }));
-                continue;
-            }
-            let sink: Box<dyn ImageSink> = open_sink(tag, &options).await?;
-            let published = publish(&merged.publication, &*sink, args.transport.parallel(), &*progress()).await?;
-            published::warn(&published, tag);
-            done.push(json!({
+            sinks.push(open_sink(tag, &options).await?);
+        }
+        let sinks: Vec<&dyn ImageSink> = sinks.iter().map(|sink| &**sink as &dyn ImageSink).collect();
+        let published = publish_all(&merged.publication, &sinks, args.transport.parallel(), &*progress()).await?;
+        for (tag, published) in args.tag.iter().zip(&published) {
+            published::warn(published, tag);
+        }
+        let done = args.tag.iter().zip(&published).map(|(tag, published)| {
+            json!({
                 "reference": tag.to_string(),
                 "digest": published.digest,
-                "previous": published::previous(&published),
-                "blobs": published::blobs(&published),
-            }));
-        }
-        print(args, &merged, &done)?;
+                "previous": published::previous(published),
+                "blobs": published::blobs(published),
+            })
+        });
+        print(args, &merged, &done.collect::<Vec<_>>())?;
         Ok(Exit::Success)
     })
 }

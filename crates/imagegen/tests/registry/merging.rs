@@ -54,6 +54,11 @@ async fn images_become_entries_with_the_platform_of_their_configuration() {
     assert_eq!(index["mediaType"], OCI_INDEX);
     assert_eq!(index["manifests"], json!([amd64.descriptor(), arm64.descriptor()]));
     assert_eq!(to.manifest("app", &amd64.digest()).unwrap(), amd64.manifest);
+    assert_eq!(from.count("GET", "/manifests/"), 2, "each is asked for once");
+    let both = Registry::start();
+    both.push_index("app", "both", &[amd64.clone(), arm64.clone()]);
+    merged(&[both.reference("app:both")], &[]).await.unwrap();
+    assert_eq!(both.count("GET", "/manifests/"), 3, "each is asked for once");
     // The same again, and in one more way, is the same.
     let (again, ..) = merged(&references, &[]).await.unwrap();
     assert_eq!(again, index);
