@@ -1,6 +1,7 @@
 //! `vast-imagegen extend` and `rebase` on the real binary and a real registry (Debian's `docker-registry`).
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a failed expectation is a failed test")]
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
@@ -111,8 +112,12 @@ const BASE: &str = "FROM scratch\nCOPY ROOT /\nENTRYPOINT [\"/boot\"]\nRUN env-h
 const ROOT: [(&str, &str); 3] =
     [("ROOT/etc/os-release", "VERSION_ID=\"12\"\n"), ("ROOT/opt/tools/boot.sh", "bug"), ("ROOT/usr/lib/x.so", "x")];
 
+/// A base, three images on it, and the base with its bug fixed.
 fn base_and_three(place: &Place) {
+    let fixed: Vec<(&str, &str)> =
+        ROOT.iter().map(|&(name, content)| (name, if content == "bug" { "fixed" } else { content })).collect();
     place.build("base", BASE, &ROOT, "base:v1");
+    place.build("base2", BASE, &fixed, "base:v2");
     let from = format!("FROM {}\n", place.at("base:v1"));
     place.build("one", &format!("{from}COPY a /opt/one/\nRUN env-hash > /.env_hash\n"), &[("a", "one")], "one:v1");
     place.build("two", &format!("{from}COPY a /opt/tools/two\nENTRYPOINT [\"/two\"]\n"), &[("a", "two")], "two:v1");
@@ -123,9 +128,6 @@ fn base_and_three(place: &Place) {
 fn one_command_brings_a_base_fix_to_every_image_that_can_take_it_and_says_why_others_cannot() {
     let place = Place::new();
     base_and_three(&place);
-    let fixed: Vec<(&str, &str)> =
-        ROOT.iter().map(|&(name, content)| (name, if content == "bug" { "fixed" } else { content })).collect();
-    place.build("base2", BASE, &fixed, "base:v2");
     let list = place.dir.path().join("images");
     let [one, two, three] = ["one:v1", "two:v1", "three:v1"].map(|name| place.at(name));
     std::fs::write(&list, format!("# everything on the base\n{one}\n{two} {}\n\n{three} # last\n", place.at("two:v2")))
@@ -167,6 +169,52 @@ fn one_command_brings_a_base_fix_to_every_image_that_can_take_it_and_says_why_ot
     let root = place.unpacked("one:v1");
     assert_eq!(std::fs::read_to_string(root.join("opt/tools/boot.sh")).unwrap(), "fixed");
     assert_eq!(std::fs::read_to_string(root.join("opt/one/a")).unwrap(), "one");
+}
+
+#[test]
+fn a_log_tells_for_each_of_many_rebased_images_what_became_of_its_layers() {
+    let place = Place::new();
+    base_and_three(&place);
+    let onto = place.at("base:v2");
+    for (tag, more) in [("v2", &[][..]), ("v3", &["--json"])] {
+        // The third image has a file of its own that the base changed.
+        let targets = ["one", "two", "three"].map(|name| (name, place.at(&format!("{name}:{tag}"))));
+        let list: String =
+            targets.iter().map(|(name, target)| format!("{} {target}\n", place.at(&format!("{name}:v1")))).collect();
+        std::fs::write(place.dir.path().join("images"), list).unwrap();
+        let output = place.imagegen(&[&["rebase", "--all", "images", "--onto", &onto], more].concat());
+        let [log, stdout] = [output.stderr, output.stdout].map(|text| String::from_utf8(text).unwrap());
+        assert_eq!(output.status.code(), Some(1), "{log}");
+
+        let said = |target: &str| -> BTreeMap<&str, &str> {
+            let start = format!("docker://{target}: ");
+            let lines = log.lines().filter_map(|line| line.strip_prefix(&start));
+            lines.map(|line| line.split_once(' ').expect(line)).collect()
+        };
+        for (name, target) in &targets[..2] {
+            let said = said(target);
+            for platform in ["amd64", "arm64"] {
+                for layer in place.layers(platform, &format!("{name}:{tag}")) {
+                    let short = &layer.strip_prefix("sha256:").unwrap()[..12];
+                    let outcome = said.get(short).unwrap_or_else(|| panic!("{layer} of {target}: {log}"));
+                    let (what, size) = outcome.split_once(" (").expect(outcome);
+                    assert!(["is there", "mounted", "written"].contains(&what), "{outcome}");
+                    assert!(size.ends_with("B)"), "{outcome}");
+                }
+            }
+        }
+        assert!(said(&targets[2].1).is_empty(), "nothing became of what was refused: {log}");
+        // Nothing of it is drawn, and all of it is about an image.
+        assert!(!log.contains(['\u{1b}', '\r']), "{log:?}");
+        assert!(log.lines().all(|line| targets.iter().any(|(_, target)| line.contains(target))), "{log}");
+        if more.is_empty() {
+            let published: Vec<&str> = stdout.lines().filter(|line| line.contains("@sha256:")).collect();
+            assert_eq!(published.len(), 2, "{stdout}");
+        } else {
+            let done: Value = serde_json::from_str(&stdout).expect("one document and nothing else");
+            assert_eq!(done["images"].as_array().unwrap().len(), 3);
+        }
+    }
 }
 
 #[test]
