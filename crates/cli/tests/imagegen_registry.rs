@@ -290,6 +290,56 @@ fn inspect_shows_all_platforms_as_a_tree_and_as_json() {
     assert_eq!(registry.count("GET", &digest(&images[0].layers[0])), 0, "no layer is read");
 }
 
+/// An image of these layers, whose manifest claims the largest size that other programs can read for each of them.
+fn claiming_too_much(layers: &[&str]) -> TestImage {
+    let layer = |name: &&str| Layer::new().file(name, name.as_bytes());
+    let mut image = layers.iter().map(layer).fold(ImageBuilder::new(), ImageBuilder::layer).build();
+    let mut manifest: Value = serde_json::from_slice(&image.manifest).unwrap();
+    for layer in manifest["layers"].as_array_mut().unwrap() {
+        layer["size"] = json!(i64::MAX);
+    }
+    image.manifest = serde_json::to_vec(&manifest).unwrap();
+    image
+}
+
+#[test]
+fn claimed_sizes_that_add_up_to_more_than_a_number_holds_stop_and_fool_nobody() {
+    let registry = Registry::start();
+    registry.push("app", "v1", &claiming_too_much(&["a", "b", "c", "old"]));
+    registry.push("app", "v2", &claiming_too_much(&["a", "b", "c", "new"]));
+    let dir = tempfile::tempdir().unwrap();
+    let [before, after] = ["app:v1", "app:v2"].map(|name| registry.reference(name));
+    let answer = |args: &[&str], expected: i32| {
+        let output = imagegen(dir.path(), args);
+        assert_eq!(code(&output), expected, "{args:?}: {}", stderr(&output));
+        output
+    };
+    let json = |args: &[&str], expected: i32| -> Value {
+        serde_json::from_slice(&answer(&[args, &["--json"]].concat(), expected).stdout).unwrap()
+    };
+    let most = "18446744.1 TB";
+
+    assert_eq!(json(&["inspect", &before], 0)["images"][0]["size_bytes"], u64::MAX);
+    let tree = stdout(&answer(&["inspect", &before], 0));
+    assert!(tree.lines().any(|line| line.contains("linux/amd64") && line.ends_with(most)), "{tree}");
+
+    let layers = &json(&["diff", &before, &after, "--only", "layers"], 1)["platforms"][0]["layers"];
+    for sum in ["shared_bytes", "before_bytes", "after_bytes"] {
+        assert_eq!(layers[sum], u64::MAX, "{sum}");
+    }
+    let text = stdout(&answer(&["diff", &before, &after, "--only", "layers"], 1));
+    assert!(text.contains(&format!("{most} → {most} (±0 B)")), "{text}");
+    let said = stderr(&answer(&["diff", &before, &after], 2));
+    assert!(said.contains(&format!("reading 4 layers of docker://{before} without a path index ({most})")), "{said}");
+
+    let plan = stdout(&answer(&["copy", &before, "oci:out:v1", "--dry-run"], 0));
+    assert!(plan.contains(&format!("5 blobs to place, {most}; then oci:out:v1")), "{plan}");
+    let said = stderr(&answer(&["copy", &before, "oci:out:v1"], 2));
+    let last: String = said.lines().filter(|line| line.starts_with("vast-imagegen: ")).collect();
+    assert!(last.contains(&before) && last.ends_with(&format!(" of {} bytes", i64::MAX)), "{said}");
+    assert!(!entries(dir.path()).contains(&"out".to_owned()), "nothing is left");
+}
+
 #[test]
 fn verify_answers_with_its_exit_code() {
     let registry = Registry::start();

@@ -268,8 +268,8 @@ fn check_platform(platform: &Platform, what: &'static str, reference: &str) -> R
     Ok(())
 }
 
-/// The sum of sizes that anybody may claim.
-pub(crate) fn total(sizes: impl Iterator<Item = u64>) -> u64 {
+/// The sum of sizes that anybody may claim: at most what a number can say.
+pub fn total(sizes: impl Iterator<Item = u64>) -> u64 {
     sizes.fold(0, u64::saturating_add)
 }
 

@@ -2,6 +2,7 @@
 
 use serde_json::json;
 use vast_imagegen::Error;
+use vast_imagegen::manifest::total;
 use vast_imagegen::platform::Platform;
 use vast_imagegen::publish::{Publication, contents, platform_contents, publish};
 use vast_imagegen::reference::Reference;
@@ -73,7 +74,7 @@ async fn plan(args: &Args, publication: &Publication<'_>, sink: &dyn ImageSink) 
             missing.push(&blob.descriptor);
         }
     }
-    let bytes: u64 = missing.iter().map(|blob| blob.size()).sum();
+    let bytes = total(missing.iter().map(|blob| blob.size()));
     if args.json {
         let blobs: Vec<_> = missing.iter().map(|blob| json!({"digest": blob.digest(), "size": blob.size()})).collect();
         let manifests: Vec<_> = publication.manifests.iter().map(|manifest| json!(manifest.digest())).collect();

@@ -198,7 +198,7 @@ impl Stack {
                 sizes.insert(content.entry, size);
             }
         }
-        sizes.values().sum()
+        manifest::total(sizes.into_values())
     }
 }
 
@@ -232,4 +232,26 @@ pub(super) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send 
         Ok(panic) => std::panic::resume_unwind(panic),
         Err(_) => Error::Interrupted,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::layer::{Entry, Kind, Metadata};
+
+    #[test]
+    fn sizes_that_a_recorded_index_claims_bound_what_is_read_however_large_they_are() {
+        let file = |path: &str, size| Entry {
+            path: path.into(),
+            kind: Kind::File { size },
+            metadata: Metadata::root_owned(0o644, 0),
+        };
+        let entries = vec![file("a", u64::MAX), file("b", 7), file("c", 8)];
+        let index = LayerIndex { contents: vec![None; entries.len()], entries };
+        let mut tree = Tree::default();
+        tree.apply(0, &index).unwrap();
+        let stack = Stack { layers: Vec::new(), tree: Some(tree) };
+        assert_eq!(stack.size_of(0, &BTreeSet::from([1, 2])), 15);
+        assert_eq!(stack.size_of(0, &BTreeSet::from([0, 1])), u64::MAX);
+    }
 }

@@ -197,6 +197,25 @@ fn what_came_or_went_as_a_whole_is_one_line_where_it_is() {
     );
 }
 
+#[test]
+fn sizes_that_layers_claim_add_up_to_no_more_than_a_number_holds() {
+    let claiming = |paths: &[&str]| {
+        let (diff_id, index) = layer(paths);
+        let mut index = Arc::unwrap_or_clone(index);
+        for entry in &mut index.entries {
+            entry.kind = EntryKind::File { size: u64::MAX - 1 };
+        }
+        let mut files = Files::default();
+        files.push(diff_id, Arc::new(index)).unwrap();
+        files
+    };
+    let (before, after) = (claiming(&["old/a=1", "old/b=2"]), claiming(&["new/a=1", "new/b=2"]));
+    assert_eq!(
+        folded(&compare(&before, &after, false), &[]),
+        [format!("Added new/ +2 -0 ~0 0→{}", u64::MAX), format!("Removed old/ +0 -2 ~0 {}→0", u64::MAX),]
+    );
+}
+
 /// Names and versions.
 type Versions<'a> = &'a [(&'a str, &'a str)];
 

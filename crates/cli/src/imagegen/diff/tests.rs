@@ -234,6 +234,16 @@ fn what_weighs_most_is_shown_and_the_rest_counted() {
 }
 
 #[test]
+fn files_that_claim_to_be_larger_than_anything_are_summed_up() {
+    let mut one = platform("linux/amd64");
+    one.packages = None;
+    let huge = |path| change(path, None, Some(state(1 << 63)), &[]);
+    one.files = Some(vec![huge("a"), huge("b"), change("c", Some(state(1)), None, &[])]);
+    let text = plain(&difference(vec![one]), false, true);
+    assert!(text.contains("\nfiles: 2 added, 1 removed (+18446744.1 TB)\n"), "{text}");
+}
+
+#[test]
 fn images_that_differ_in_nothing_that_was_compared_are_said_to() {
     let mut one = platform("linux/amd64");
     one.packages = None;
