@@ -261,11 +261,13 @@ async fn take(
         _ => None,
     };
     let mut stated = below.map(|below| below.stated).unwrap_or_default();
-    let inventory = environment_of(context, platform, &kept, own, &mut stated).await?;
+    // Of this image alone: what is recorded with it goes in there, and of another image that is no knowledge.
+    let cache = context.new_cache();
+    stated.indexes.retain_true(&kept, &cache).await?;
+    let inventory = environment_of(context, platform, &kept, own, &mut stated, &cache).await?;
     let records = Records { base, own_labels: own_labels(context, plan) };
     let mut built = BuiltImage::assemble(platform.clone(), config, kept, &records, &Stamp::of(context.options))?;
-    stated.indexes.retain_true(built.layers(), &context.cache).await?;
-    built.record_indexes(&stated.indexes, &context.cache).await?;
+    built.record_indexes(&stated.indexes, &cache).await?;
     built.record_environment(inventory.as_ref())?;
     Ok(built)
 }

@@ -278,7 +278,7 @@ impl Build {
             images,
             progress,
             work: work.path(),
-            cache: IndexCache::new(self.options.cache.as_deref()).with_layer_limit(self.options.limits.layer_bytes),
+            cache: new_cache(&self.options),
         };
         let mut built = Vec::new();
         if self.engine == Engine::Buildkit {
@@ -300,5 +300,17 @@ struct Context<'a> {
     images: &'a dyn Images,
     progress: &'a Arc<dyn Progress>,
     work: &'a Path,
+    /// What is known of layers from the layers themselves: no record is loaded into it.
     cache: IndexCache,
+}
+
+impl Context<'_> {
+    /// A cache that shares with the build's what is on disk, which is what was read from the layers themselves.
+    fn new_cache(&self) -> IndexCache {
+        new_cache(self.options)
+    }
+}
+
+fn new_cache(options: &Options) -> IndexCache {
+    IndexCache::new(options.cache.as_deref()).with_layer_limit(options.limits.layer_bytes)
 }

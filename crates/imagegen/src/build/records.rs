@@ -52,13 +52,15 @@ pub(super) struct Stated {
 /// The environment of an image whose topmost layers, `own` of them, another engine made on what `below` is stated of.
 ///
 /// It is the recorded one where the new layers leave that as it is. Where they change it, or record a hash of which nothing
-/// is known, it is taken from the layers. Otherwise nobody asked for it, and no layer of a base is read.
+/// is known, it is taken from the layers, with the help of the indexes that are recorded: they are loaded into `cache`. Otherwise
+/// nobody asked for it, and no layer of a base is read.
 pub(super) async fn environment_of(
     context: &Context<'_>,
     platform: &Platform,
     layers: &[StackLayer],
     own: usize,
     below: &mut Stated,
+    cache: &IndexCache,
 ) -> Result<Option<Inventory>, Error> {
     let new = &layers[layers.len() - own..];
     let hash = recorded_hash(context, new).await?;
@@ -67,9 +69,9 @@ pub(super) async fn environment_of(
         (Some(inventory), _) if new.iter().all(StackLayer::leaves_environment) => inventory,
         (None, None) => return Ok(None),
         _ => {
-            below.indexes.load(layers, &context.cache).await?;
+            below.indexes.load(layers, cache).await?;
             let mut stack = Stack::new(layers.to_vec());
-            match envhash::installed(&mut stack, &context.cache, platform, context.work).await?.inventory {
+            match envhash::installed(&mut stack, cache, platform, context.work).await?.inventory {
                 Ok(inventory) => inventory,
                 Err(error) => {
                     context.progress.warning(&format!("the environment for {platform} is not recorded: {error}"));

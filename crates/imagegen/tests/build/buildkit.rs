@@ -21,6 +21,7 @@ use vast_imagegen::publish::{Blob, Publication, publish};
 use vast_imagegen::record::{DIFF_ID, PATH_INDEXES};
 use vast_imagegen::reference::Reference;
 use vast_imagegen::sink::Content;
+use vast_imagegen::source::RawManifest;
 use vast_imagegen::transport::{open_sink, open_source};
 use vast_testkit::image::ImageBuilder;
 use vast_testkit::registry::Registry;
@@ -29,11 +30,11 @@ use super::corpus::case::archive;
 use super::corpus::unpacked::write_image;
 use super::support::{Built, Workplace, run, transports};
 
-const BELOW: &str = "dir etc 755 0:0\nfile etc/base 644 0:0 base\n";
-const MADE: &str = "file made 755 0:0 made by a process\n";
+pub(super) const BELOW: &str = "dir etc 755 0:0\nfile etc/base 644 0:0 base\n";
+pub(super) const MADE: &str = "file made 755 0:0 made by a process\n";
 
 /// What the stand-in does when it is asked to build.
-enum Answer {
+pub(super) enum Answer {
     /// Writes this archive, records this about it, and succeeds.
     Archive(Option<PathBuf>, Option<String>),
     /// Prints this and fails.
@@ -42,13 +43,13 @@ enum Answer {
     Missing,
 }
 
-struct Docker {
+pub(super) struct Docker {
     asked: Mutex<Vec<Invocation>>,
     answer: Answer,
 }
 
 impl Docker {
-    fn new(answer: Answer) -> Arc<Self> {
+    pub(super) fn new(answer: Answer) -> Arc<Self> {
         Arc::new(Self { asked: Mutex::default(), answer })
     }
 }
@@ -79,7 +80,7 @@ impl Runner for Docker {
 
 /// Packs a layout into a tar archive beside it, as `buildx` does: `index.json` names the image, or an index of several. Gives
 /// the archive and the digest that `buildx` records.
-fn packed(layouts: &[(PathBuf, &str)], to: &Path) -> (PathBuf, String) {
+pub(super) fn packed(layouts: &[(PathBuf, &str)], to: &Path) -> (PathBuf, String) {
     let all = to.join("all");
     fs::create_dir_all(all.join("blobs/sha256")).unwrap();
     fs::write(all.join("oci-layout"), r#"{"imageLayoutVersion":"1.0.0"}"#).unwrap();
@@ -115,7 +116,7 @@ fn packed(layouts: &[(PathBuf, &str)], to: &Path) -> (PathBuf, String) {
 
 /// A workplace whose Dockerfile runs something on the context `base`, and the stand-in's result for it: layers of `lines`,
 /// made at `time`.
-fn prepared(lines: &[&str], time: &str) -> (Workplace, Arc<Docker>) {
+pub(super) fn prepared(lines: &[&str], time: &str) -> (Workplace, Arc<Docker>) {
     prepared_on(BELOW, lines, time)
 }
 
@@ -139,7 +140,7 @@ fn prepared_on(below: &str, lines: &[&str], time: &str) -> (Workplace, Arc<Docke
     (workplace, docker)
 }
 
-fn with_base(workplace: &Workplace, options: &mut vast_imagegen::build::Options) {
+pub(super) fn with_base(workplace: &Workplace, options: &mut vast_imagegen::build::Options) {
     let base = format!("oci:{}:v1", workplace.path("base").display()).parse().unwrap();
     options.contexts.insert("base".to_owned(), NamedContext::Image(base));
     options.engine = Engine::Buildkit;
@@ -259,20 +260,32 @@ fn indexed(built: &Built) -> Vec<String> {
 
 /// Records something with the image `base`, in one blob.
 fn record(base: &Reference, artifact_type: &str, descriptor: Descriptor, bytes: &[u8]) {
-    let image = super::support::image(base);
+    record_with(base, &super::support::image(base).raw, artifact_type, descriptor, bytes);
+}
+
+/// The same with the image of this manifest, where `base` is.
+fn record_with(base: &Reference, manifest: &RawManifest, artifact_type: &str, descriptor: Descriptor, bytes: &[u8]) {
     let record =
-        vast_imagegen::artifact::manifest(artifact_type, &image.raw, std::slice::from_ref(&descriptor), &[].into());
+        vast_imagegen::artifact::manifest(artifact_type, manifest, std::slice::from_ref(&descriptor), &[].into());
     run(async {
         let publication = Publication {
             blobs: vec![
                 Blob { descriptor, content: Content::Bytes(bytes) },
                 Blob { descriptor: describe(EMPTY_CONFIG, EMPTY), content: Content::Bytes(EMPTY) },
             ],
-            manifests: vec![image.raw.clone()],
+            manifests: vec![manifest.clone()],
             referrers: vec![record.unwrap()],
         };
         publish(&publication, &*open_sink(base, &transports()).await.unwrap(), 1, &()).await.unwrap();
     });
+}
+
+/// Records the path index of one layer with the image of this manifest, where `base` is.
+pub(super) fn record_index(base: &Reference, manifest: &RawManifest, diff_id: &Digest, index: &LayerIndex) {
+    let index = index.encode(diff_id).unwrap();
+    let mut descriptor = describe(PATH_INDEX, &index);
+    descriptor.set_annotations(Some([(DIFF_ID.to_owned(), diff_id.to_string())].into()));
+    record_with(base, manifest, PATH_INDEXES, descriptor, &index);
 }
 
 #[test]
@@ -283,10 +296,12 @@ fn path_indexes_of_the_base_are_handed_on_and_not_made_by_reading_it() {
         let diff_id = Digest::of(&layer);
         if recorded {
             let base: Reference = format!("oci:{}:v1", workplace.path("base").display()).parse().unwrap();
-            let index = LayerIndex::read_tar(&layer[..]).unwrap().encode(&diff_id).unwrap();
-            let mut descriptor = describe(PATH_INDEX, &index);
-            descriptor.set_annotations(Some([(DIFF_ID.to_owned(), diff_id.to_string())].into()));
-            record(&base, PATH_INDEXES, descriptor, &index);
+            record_index(
+                &base,
+                &super::support::image(&base).raw,
+                &diff_id,
+                &LayerIndex::read_tar(&layer[..]).unwrap(),
+            );
         }
         workplace.runner = docker;
         let built = workplace.build_as("result", |options| with_base(&workplace, options)).unwrap();

@@ -80,7 +80,7 @@ fn the_engine_is_chosen_by_what_the_needed_stages_do() {
 }
 
 /// A root file system with a shell: the one that runs the tests.
-fn with_shell(workplace: Workplace) -> Workplace {
+pub(super) fn with_shell(workplace: Workplace) -> Workplace {
     let root = workplace.path("image/shell");
     for (from, to) in [
         ("/bin/sh", "bin/sh"),
@@ -108,7 +108,7 @@ fn copy_program(program: &Path, root: &Path, to: &str) {
 }
 
 /// buildah in a chroot, on a storage of its own, is for root.
-fn assert_root() {
+pub(super) fn assert_root() {
     assert!(rustix::process::geteuid().is_root(), "this test needs root");
 }
 

@@ -4,6 +4,7 @@
 mod bases;
 mod buildkit;
 mod corpus;
+mod doubt;
 mod engines;
 mod hostile;
 mod native;
