@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a failed expectation is a failed test")]
 
 mod answers;
+mod packages;
 mod place;
 mod records;
 mod transports;

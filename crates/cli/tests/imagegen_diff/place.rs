@@ -114,7 +114,7 @@ pub(crate) fn stdout(output: &Output) -> String {
 
 const BASE: &str = "FROM scratch\nCOPY ROOT /\nENTRYPOINT [\"/boot\"]\nENV PATH=/usr/bin:/bin API_TOKEN=hunter2\n";
 
-fn dpkg(libfoo: &str, curl: &str) -> String {
+pub(crate) fn dpkg(libfoo: &str, curl: &str) -> String {
     let package = |name: &str, version: &str| {
         format!("Package: {name}\nStatus: install ok installed\nArchitecture: amd64\nVersion: {version}\n\n")
     };

@@ -20,7 +20,7 @@ fn recorded_images_are_compared_without_fetching_a_layer() {
     assert_eq!(
         summary[..3],
         [
-            "packages: 2 changed (apt: curl, apt: libfoo 1.0 → 1.1)",
+            "packages: 2 changed (apt: curl 8.0 → 8.1, apt: libfoo 1.0 → 1.1)",
             "configuration: 1 added, 4 changed (Env API_TOKEN, Env PATH, User and 2 more)",
             "files: 2 added, 6 changed (+14 B)",
         ],
@@ -32,9 +32,8 @@ fn recorded_images_are_compared_without_fetching_a_layer() {
     let (_, files) = rest.split_once("\n\nFiles\n").expect(&text);
     assert_eq!(
         format!("{above}\n\nFiles\n{files}"),
-        "  ~ apt  curl    (version not recorded)
+        "  ~ apt  curl    8.0 → 8.1
   ~ apt  libfoo  1.0 → 1.1
-  (only versions of libraries are recorded; --deep reads the others from the layers)
 
 Configuration (linux/amd64)
   ~ Env API_TOKEN                                (another value, which is not shown)
@@ -68,8 +67,8 @@ Files
     for entry in place.counting.log().into_iter().filter(|entry| entry.target.contains("/blobs/")) {
         *asked.entry(format!("{} {}", entry.method, entry.target)).or_default() += 1;
     }
-    // Configurations, inventories and, once for both platforms that share them, indexes.
-    assert_eq!(asked.len(), 4 + 4 + layers.len(), "{asked:?}");
+    // Configurations, inventories and, once for both platforms that share them, indexes and lists of packages.
+    assert_eq!(asked.len(), 4 + 4 + layers.len() + 2, "{asked:?}");
     assert!(asked.values().all(|count| *count == 1), "nothing is read twice: {asked:?}");
 
     // In CI and in files there are no colours; `--stat` is the paragraph alone.
@@ -98,7 +97,7 @@ fn what_has_no_record_is_read_and_comes_to_the_same() {
         }
         assert!(said.contains(&format!("reading the layers of docker://{name} that hold its environment (")), "{said}");
     }
-    for section in ["layers", "files", "configuration"] {
+    for section in ["layers", "packages", "files", "configuration"] {
         assert_eq!(read["platforms"][0][section], recorded["platforms"][0][section], "{section}");
     }
     let package = |name: &str, before: &str, after: &str| json!({"place": "apt", "name": name, "kind": "changed", "before": before, "after": after});

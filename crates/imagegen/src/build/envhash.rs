@@ -9,10 +9,12 @@ use vast_envhash::{Inventory, Need, Package, may_read};
 
 use super::stack::{Stack, blocking};
 use crate::Error;
+use crate::digest::Digest;
 use crate::dockerfile::Run;
 use crate::layer::spool::Spool;
 use crate::layer::{ContentRef, IndexCache, NodeKind, Resolved, Tree};
 use crate::platform::Platform;
+use crate::record::{LayerPackages, database_layer};
 
 /// Where the hash is recorded.
 pub(crate) const FILE: &str = "/.env_hash";
@@ -68,6 +70,16 @@ pub(crate) struct Installed {
     pub(crate) inventory: Result<Inventory, vast_envhash::Error>,
     /// The Debian packages, those too that do not count for the hash.
     pub(crate) packages: Result<Vec<Package>, vast_envhash::Error>,
+    /// The diff id of the layer whose package database lists them, where it alone does.
+    database: Option<Digest>,
+}
+
+impl Installed {
+    /// The packages of the layer that lists them, as they are recorded.
+    pub(crate) fn of_layer(&self) -> Option<LayerPackages> {
+        let packages = self.packages.as_ref().ok()?.clone();
+        Some(LayerPackages { diff_id: self.database?, packages })
+    }
 }
 
 /// The same as [`inventory`], with all Debian packages. What is wrong with the image's environment is no error.
@@ -78,9 +90,12 @@ pub(crate) async fn installed(
     work: &Path,
 ) -> Result<Installed, Error> {
     let (root, options) = skeleton(stack, cache, platform, work).await?;
+    let database = database_layer(stack.tree(cache).await?);
+    let database = database.and_then(|number| stack.layers.get(number)).map(|layer| layer.diff_id);
     blocking(move || Installed {
         inventory: vast_envhash::hash(root.path(), &options),
         packages: vast_envhash::installed(root.path(), &options),
+        database,
     })
     .await
 }

@@ -25,7 +25,7 @@ use crate::Error;
 use crate::dockerfile::{Instruction, Located, Source, Transfer};
 use crate::layer::{ContentRef, NodeKind, Resolved, Tree};
 use crate::platform::Platform;
-use crate::record::{RecordedIndexes, recorded_environment};
+use crate::record::{LayerPackages, RecordedIndexes, recorded_environment};
 use crate::reference::Reference;
 use crate::source::{Image, ImageSource};
 
@@ -41,6 +41,8 @@ struct Stage {
     scope: Scope,
     /// What the recorded environment hash stands for, and how many layers there were then.
     environment: Option<(Inventory, usize)>,
+    /// What the database of one of the layers has for installed packages, if it was read.
+    packages: Option<LayerPackages>,
 }
 
 /// The image at the bottom of a stage.
@@ -82,6 +84,9 @@ pub(super) async fn build(
     let records = Records { base: below.map(|below| below.base), own_labels: target.own.labels };
     let layers = target.stack.layers;
     recorded.retain_true(&layers, &context.cache).await?;
+    if let Some(packages) = &target.packages {
+        recorded.note_packages(packages)?;
+    }
     let stamp = Stamp::of(context.options);
     let mut image = BuiltImage::assemble(target.platform, target.config, layers, &records, &stamp)?;
     image.record_indexes(&recorded, &context.cache).await?;
@@ -112,6 +117,7 @@ impl Native<'_> {
                 own: Own::default(),
                 scope: Scope::default(),
                 environment: None,
+                packages: None,
             },
             Origins::Stage(earlier) => {
                 let mut stage = self.stages.get(earlier).cloned().ok_or(Error::Interrupted)?;
@@ -198,6 +204,7 @@ impl Native<'_> {
             own: Own::default(),
             scope: Scope::default(),
             environment: None,
+            packages: None,
         })
     }
 
@@ -266,8 +273,10 @@ impl Native<'_> {
 
     async fn environment_hash(&self, stage: &mut Stage) -> Result<(), BuildProblem> {
         let context = self.context;
-        let inventory = envhash::inventory(&mut stage.stack, &context.cache, &stage.platform, context.work);
-        let inventory = inventory.await.map_err(Box::new)?;
+        let installed = envhash::installed(&mut stage.stack, &context.cache, &stage.platform, context.work);
+        let installed = installed.await.map_err(Box::new)?;
+        stage.packages = installed.of_layer();
+        let inventory = installed.inventory.map_err(|error| Box::new(Error::from(error)))?;
         let number = stage.stack.layers.len();
         let tree = stage.stack.tree(&context.cache).await.map_err(Box::new)?;
         let planned = Overlay::environment_hash(tree, number, &inventory.hash.to_string(), context.options.epoch)?;

@@ -71,7 +71,11 @@ pub(super) async fn environment_of(
         _ => {
             below.indexes.load(layers, cache).await?;
             let mut stack = Stack::new(layers.to_vec());
-            match envhash::installed(&mut stack, cache, platform, context.work).await?.inventory {
+            let installed = envhash::installed(&mut stack, cache, platform, context.work).await?;
+            if let Some(packages) = installed.of_layer() {
+                below.indexes.note_packages(&packages)?;
+            }
+            match installed.inventory {
                 Ok(inventory) => inventory,
                 Err(error) => {
                     context.progress.warning(&format!("the environment for {platform} is not recorded: {error}"));

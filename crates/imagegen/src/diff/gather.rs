@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use futures_util::stream::{self, TryStreamExt as _};
 use tempfile::TempDir;
+use tokio::sync::{Mutex, OnceCell};
 use tokio::try_join;
+use vast_envhash::Package;
 
 use super::files::{self, Files};
 use super::packages::{self, Known, Packages};
@@ -19,7 +21,7 @@ use crate::inspect;
 use crate::layer::{IndexCache, LayerError, LayerIndex};
 use crate::manifest::{config_of, digest_of, total};
 use crate::platform::Platform;
-use crate::record::{RecordedIndexes, recorded_environment};
+use crate::record::{RecordedIndexes, database_layer, recorded_environment};
 use crate::source::{Image, ImageSource};
 
 /// Layers that are streamed for their headers at once.
@@ -31,6 +33,8 @@ pub(super) struct Gatherer<'a> {
     reading: &'a (dyn Fn(&Reading) + Sync),
     cache: IndexCache,
     work: TempDir,
+    /// Recorded lists of packages by the digests of the records.
+    packages: Mutex<HashMap<String, Option<Vec<Package>>>>,
     /// The bound of an image's entries.
     most_entries: usize,
 }
@@ -42,6 +46,8 @@ struct One<'a> {
     layers: Vec<StackLayer>,
     /// What each layer is known by: what the image says it holds, or where no word is taken, its blob.
     ids: Vec<Digest>,
+    /// What is recorded with it, once somebody asked.
+    recorded: OnceCell<RecordedIndexes>,
 }
 
 impl<'a> One<'a> {
@@ -49,7 +55,11 @@ impl<'a> One<'a> {
         let layers = layers_of(image, &LayerBlob::Source(Arc::clone(source)), &source.reference())?;
         let ids = layers.iter().map(|layer| if deep { layer.digest() } else { Ok(layer.diff_id) });
         let ids = ids.collect::<Result<_, _>>()?;
-        Ok(Self { source, image, layers, ids })
+        Ok(Self { source, image, layers, ids, recorded: OnceCell::new() })
+    }
+
+    async fn recorded(&self) -> Result<&RecordedIndexes, Error> {
+        self.recorded.get_or_try_init(|| RecordedIndexes::of(self.source, self.image)).await
     }
 
     fn layers(&self) -> impl Iterator<Item = (Digest, &StackLayer)> {
@@ -83,7 +93,8 @@ impl<'a> Gatherer<'a> {
     pub(super) fn new(options: &'a Options, reading: &'a (dyn Fn(&Reading) + Sync)) -> Result<Self, Error> {
         let failed = |source| Error::File { action: "create a folder in", path: options.work.clone(), source };
         let work = tempfile::Builder::new().prefix("imagegen-").tempdir_in(&options.work).map_err(failed)?;
-        Ok(Self { options, reading, cache: IndexCache::new(options.cache.as_deref()), work, most_entries: MAX_ENTRIES })
+        let cache = IndexCache::new(options.cache.as_deref());
+        Ok(Self { options, reading, cache, work, packages: Mutex::default(), most_entries: MAX_ENTRIES })
     }
 
     pub(super) async fn compare(
@@ -146,7 +157,8 @@ impl<'a> Gatherer<'a> {
         let mut changes = files::compare(&before, &after, self.options.times);
         let mut packages = Packages::default();
         if self.options.sections.packages && packages::may_differ(&changes) {
-            let ((was, mut notes), (is, more)) = try_join!(self.known(platform, one), self.known(platform, other))?;
+            let ((was, mut notes), (is, more)) =
+                try_join!(self.known(platform, one, &before), self.known(platform, other, &after))?;
             packages = packages::compare((&before, &was), (&after, &is));
             notes.extend(more);
             packages.notes = notes;
@@ -177,12 +189,9 @@ impl<'a> Gatherer<'a> {
         }
         if !self.options.deep && !wanted.is_empty() {
             // The first image is the one that is there already: of layers that both have, its records are asked first.
-            let of = |side: &One<'_>| {
-                let (source, image) = (Arc::clone(side.source), side.image.clone());
-                async move { RecordedIndexes::of(&source, &image).await }
-            };
-            let (mut recorded, more) = try_join!(of(one), of(other))?;
-            recorded.extend(more);
+            let (first, second) = try_join!(one.recorded(), other.recorded())?;
+            let mut recorded = first.clone();
+            recorded.extend(second.clone());
             let layers: Vec<StackLayer> = wanted.values().map(|(_, layer)| layer.clone()).collect();
             recorded.load(&layers, &self.cache).await?;
             for layer in layers {
@@ -221,11 +230,11 @@ impl<'a> Gatherer<'a> {
     }
 
     /// What is known about the packages of an image, and what is not, in words.
-    async fn known(&self, platform: &Platform, one: &One<'_>) -> Result<(Known, Vec<String>), Error> {
+    async fn known(&self, platform: &Platform, one: &One<'_>, files: &Files) -> Result<(Known, Vec<String>), Error> {
         if !self.options.deep
             && let Some(inventory) = recorded_environment(&**one.source, one.image).await?
         {
-            return Ok((Known { inventory: Some(inventory), debian: None }, Vec::new()));
+            return Ok((Known { inventory: Some(inventory), debian: self.packages(one, files).await? }, Vec::new()));
         }
         self.tell(one, Want::Environment, one.layers.iter().map(|layer| layer.descriptor.size()));
         let mut stack = Stack::new(one.layers.clone());
@@ -242,6 +251,23 @@ impl<'a> Gatherer<'a> {
         }
         notes.dedup();
         Ok((known, notes))
+    }
+
+    /// The Debian packages that are recorded for the layer with the image's package database. Images often share it, also with
+    /// those for other platforms: what is recorded for it is read once.
+    async fn packages(&self, one: &One<'_>, files: &Files) -> Result<Option<Vec<Package>>, Error> {
+        let Some(layer) = database_layer(&files.tree).and_then(|number| one.layers.get(number)) else {
+            return Ok(None);
+        };
+        let recorded = one.recorded().await?;
+        let Some(digest) = recorded.packages_digest(layer) else { return Ok(None) };
+        let mut known = self.packages.lock().await;
+        if let Some(known) = known.get(&digest) {
+            return Ok(known.clone());
+        }
+        let read = recorded.packages(layer).await?;
+        known.insert(digest, read.clone());
+        Ok(read)
     }
 
     fn tell(&self, one: &One<'_>, want: Want, sizes: impl ExactSizeIterator<Item = u64>) {

@@ -1,8 +1,9 @@
 //! What differs between the packages of two images: Debian's, and Python distributions by the place where they are.
 //!
-//! The environment of an image is recorded, but only as far as it counts for the environment hash: environments under `/venv`
-//! and libraries. Of other Debian packages the path indexes tell which there are, and, by the digests of their lists of
-//! files, whether they are the same; of distributions in other places the names of their metadata directories tell all.
+//! The environment of an image is recorded as far as it counts for the environment hash: environments under `/venv` and
+//! libraries. Beside it are all Debian packages, where whoever recorded it knew them. Where not, the path indexes tell which
+//! there are, and, by the digests of their lists of files, whether they are the same. Of distributions in other places the
+//! names of their metadata directories tell all.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -51,7 +52,7 @@ pub struct PackageChange {
 pub(super) struct Known {
     /// Its environment: as recorded, or from its layers.
     pub(super) inventory: Option<Inventory>,
-    /// All its Debian packages, where its layers were read.
+    /// All its Debian packages, where they are recorded or its layers were read.
     pub(super) debian: Option<Vec<Package>>,
 }
 
@@ -132,13 +133,21 @@ fn environments(was: &Inventory, is: &Inventory) -> Vec<PackageChange> {
 /// The Debian packages of an image by the names that `dpkg -l` prints.
 struct Debian {
     packages: BTreeMap<String, DebianPackage>,
+    /// Whether these are all.
+    complete: bool,
+    /// Whether all that count for the environment hash are among them.
+    counted: bool,
 }
 
 #[derive(Default)]
 struct DebianPackage {
     version: Option<String>,
-    /// The digest of its list of files and their digests.
+    /// Whether there is a list of its files and their digests. A few packages have none.
+    listed: bool,
+    /// The digest of that list.
     files: Option<Digest>,
+    /// Whether it counts for the environment hash.
+    counts: bool,
 }
 
 impl Debian {
@@ -148,19 +157,20 @@ impl Debian {
             // dpkg writes one for every package that it unpacks, and leaves none of those whose configuration alone is left.
             let name = path.file_name().and_then(|name| name.to_str()).and_then(|name| name.strip_suffix(".md5sums"));
             if let (Some(name), NodeKind::File { .. }) = (name, &node.kind) {
-                packages.insert(name.to_owned(), DebianPackage { version: None, files: files.digest(node) });
+                let package = DebianPackage { listed: true, files: files.digest(node), ..DebianPackage::default() };
+                packages.insert(name.to_owned(), package);
             }
         }
-        let versions = match (&known.debian, &known.inventory) {
-            (Some(all), _) => {
+        let counted = known.inventory.as_ref().map(|inventory| inventory.apt.packages.as_slice());
+        let versions = match &known.debian {
+            Some(all) => {
                 // What is unpacked and not installed does not count as installed.
                 let names: BTreeSet<&str> =
                     all.iter().flat_map(|package| [&*package.name, bare(&package.name)]).collect();
                 packages.retain(|name, _| names.contains(name.as_str()));
                 all.as_slice()
             }
-            (None, Some(inventory)) => inventory.apt.packages.as_slice(),
-            (None, None) => &[],
+            None => counted.unwrap_or_default(),
         };
         for Package { name, version } in versions {
             // Files of a package of a foreign architecture that no other may stand beside have no architecture in their names.
@@ -168,7 +178,17 @@ impl Debian {
             packages
                 .insert(name.clone(), DebianPackage { version: Some(version.clone()), ..found.unwrap_or_default() });
         }
-        Self { packages }
+        for Package { name, .. } in counted.unwrap_or_default() {
+            if let Some(package) = packages.get_mut(name) {
+                package.counts = true;
+            }
+        }
+        Self { packages, complete: known.debian.is_some(), counted: counted.is_some() }
+    }
+
+    /// Whether this package, which another image has, would be known if this one had it.
+    fn would_have(&self, package: &DebianPackage) -> bool {
+        self.complete || package.listed || (package.counts && self.counted)
     }
 }
 
@@ -183,8 +203,9 @@ fn debian(before: &Debian, after: &Debian) -> Vec<PackageChange> {
         .filter_map(|name| {
             let (was, is) = (before.packages.get(name), after.packages.get(name));
             let kind = match (was, is) {
-                (None, _) => Kind::Added,
-                (_, None) => Kind::Removed,
+                (None, None) => return None,
+                (None, Some(is)) => before.would_have(is).then_some(Kind::Added)?,
+                (Some(was), None) => after.would_have(was).then_some(Kind::Removed)?,
                 (Some(was), Some(is)) => {
                     let versions = was.version.as_ref().zip(is.version.as_ref()).map(|(was, is)| was != is);
                     let files = was.files.as_ref().zip(is.files.as_ref()).map(|(was, is)| was != is);

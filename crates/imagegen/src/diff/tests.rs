@@ -311,6 +311,28 @@ fn where_layers_were_read_every_version_is_known() {
 }
 
 #[test]
+fn a_package_of_which_only_one_image_can_tell_came_or_went_nowhere() {
+    let (before, after) = (files(&[DPKG_BEFORE]), files(&[DPKG_AFTER]));
+    let list = [("curl", "8.1"), ("libempty", "1"), ("new", "1"), ("same", "1"), ("without-files", "1")];
+    let package = |(name, version): &(&str, &str)| Package { name: (*name).into(), version: (*version).into() };
+    let all = Known {
+        inventory: Some(inventory(&[("libempty", "1")], &[])),
+        debian: Some(list.iter().map(package).collect()),
+    };
+    let one = recorded(inventory(&[("libssl3:amd64", "3.0.1")], &[]));
+    // Whatever has a list of its files is known on both sides, and so is what counts for the hash.
+    let expected = ["gone - -", "libempty - 1", "libssl3:amd64 3.0.1 -", "libwine - -", "new - 1"];
+    let found = packages::compare((&before, &one), (&after, &all));
+    let told: Vec<String> =
+        package_lines(&found.changes).iter().map(|line| line.split_once(": ").unwrap().1.into()).collect();
+    assert_eq!(told, [&["curl - 8.1"], &expected[..]].concat());
+    // The other way round.
+    let mirrored = packages::compare((&after, &all), (&before, &one));
+    let kinds = |packages: &packages::Packages| packages.changes.iter().map(|change| change.kind).collect::<Vec<_>>();
+    assert_eq!(kinds(&mirrored), kinds(&found).into_iter().map(Kind::mirrored).collect::<Vec<_>>());
+}
+
+#[test]
 fn distributions_outside_of_environments_are_told_by_their_metadata() {
     let site = "usr/local/lib/python3.12/dist-packages";
     let at = |names: &[&str]| {

@@ -191,7 +191,7 @@ impl Extending<'_> {
             let touched = touching(&index, before.as_ref());
             if !touched.is_empty() && (inventory.is_some() || has_hash(before.as_ref())) {
                 report.environment_changed = true;
-                let renewed = self.renewed(inventory.as_ref(), touched, &mut stack, &platform).await?;
+                let renewed = self.renewed(inventory.as_ref(), touched, &mut stack, &platform, &mut recorded).await?;
                 if inventory.as_ref().is_none_or(|before| before.hash != renewed.hash) {
                     let number = stack.layers.len();
                     let tree = stack.tree(&self.cache).await?;
@@ -250,13 +250,14 @@ impl Extending<'_> {
     }
 
     /// The environment with the overlay, which changes it in the paths `touched`: from the recorded inventory where the
-    /// overlay's own files say the rest, else from the layers, where they may be read.
+    /// overlay's own files say the rest, else from the layers, where they may be read: then `recorded` learns of the packages.
     async fn renewed(
         &self,
         before: Option<&Inventory>,
         touched: Vec<PathBuf>,
         stack: &mut Stack,
         platform: &Platform,
+        recorded: &mut RecordedIndexes,
     ) -> Result<Inventory, Error> {
         let renewed = before.and_then(|before| {
             let tree = stack.tree_if_known()?;
@@ -264,7 +265,13 @@ impl Extending<'_> {
         });
         match renewed {
             Some(renewed) => Ok(renewed),
-            None if self.options.index => envhash::inventory(stack, &self.cache, platform, &self.how.work).await,
+            None if self.options.index => {
+                let installed = envhash::installed(stack, &self.cache, platform, &self.how.work).await?;
+                if let Some(packages) = installed.of_layer() {
+                    recorded.note_packages(&packages)?;
+                }
+                Ok(installed.inventory?)
+            }
             None => {
                 let refusal = Refusal { unknown_parents: Vec::new(), environment: touched };
                 Err(Error::Extend { reference: self.reference.to_string(), refusal: Box::new(refusal) })

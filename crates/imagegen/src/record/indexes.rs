@@ -1,4 +1,4 @@
-//! Path indexes as records.
+//! Path indexes, and with them what else is known of a layer, as records.
 
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -6,8 +6,10 @@ use std::sync::Arc;
 
 use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 use oci_spec::image::Descriptor;
+use vast_envhash::Package;
 
-use super::{Attachment, DIFF_ID, PATH_INDEXES, Place, Stored, is_there, unless_gone};
+use super::packages::{self, LayerPackages, MAX_LIST_BYTES};
+use super::{Attachment, DIFF_ID, PACKAGES, PATH_INDEXES, Place, Stored, is_there, unless_gone};
 use crate::Error;
 use crate::artifact;
 use crate::build::stack::{LayerBlob, MAX_ENTRIES, StackLayer};
@@ -22,12 +24,13 @@ const MAX_INDEX_BYTES: u64 = 128 << 20;
 /// How many indexes are read at once.
 const PARALLEL: usize = 8;
 
-/// The path indexes that are recorded with an image, by the diff ids of their layers.
+/// The path indexes and the lists of packages that are recorded with an image, by the diff ids of their layers.
 #[derive(Clone, Default)]
 pub(crate) struct RecordedIndexes {
     by_diff_id: HashMap<Digest, Stored>,
     /// Those that were read, so that they are there.
     read: HashSet<Digest>,
+    packages: HashMap<Digest, Stored>,
 }
 
 impl RecordedIndexes {
@@ -42,9 +45,14 @@ impl RecordedIndexes {
                 continue;
             };
             for descriptor in manifest.layers() {
-                if let Some(diff_id) = diff_id_of(descriptor) {
+                let (known, most) = match descriptor.media_type().as_ref() {
+                    PATH_INDEX => (&mut found.by_diff_id, MAX_INDEX_BYTES),
+                    PACKAGES => (&mut found.packages, MAX_LIST_BYTES),
+                    _ => continue,
+                };
+                if let Some(diff_id) = diff_id_of(descriptor).filter(|_| descriptor.size() <= most) {
                     let stored = Stored { descriptor: descriptor.clone(), place: Place::Source(Arc::clone(source)) };
-                    found.by_diff_id.entry(diff_id).or_insert(stored);
+                    known.entry(diff_id).or_insert(stored);
                 }
             }
         }
@@ -56,8 +64,32 @@ impl RecordedIndexes {
         self.by_diff_id.contains_key(&layer.diff_id)
     }
 
+    /// The digest of what is recorded about the Debian packages of this layer.
+    pub(crate) fn packages_digest(&self, layer: &StackLayer) -> Option<String> {
+        Some(self.packages.get(&layer.diff_id)?.descriptor.digest().to_string())
+    }
+
+    /// The Debian packages that are recorded for this layer.
+    pub(crate) async fn packages(&self, layer: &StackLayer) -> Result<Option<Vec<Package>>, Error> {
+        match self.packages.get(&layer.diff_id) {
+            Some(stored) => packages::read(stored).await,
+            None => Ok(None),
+        }
+    }
+
+    /// Takes in what was read from a layer itself, which counts for more than what somebody recorded.
+    pub(crate) fn note_packages(&mut self, known: &LayerPackages) -> Result<(), Error> {
+        let mut stored = packages::store(&known.packages)?;
+        annotate(&mut stored.descriptor, known.diff_id);
+        self.packages.insert(known.diff_id, stored);
+        Ok(())
+    }
+
     /// Adds those of another image.
     pub(crate) fn extend(&mut self, other: Self) {
+        for (diff_id, stored) in other.packages {
+            self.packages.entry(diff_id).or_insert(stored);
+        }
         for (diff_id, stored) in other.by_diff_id {
             if let Entry::Vacant(vacant) = self.by_diff_id.entry(diff_id) {
                 vacant.insert(stored);
@@ -137,10 +169,11 @@ impl RecordedIndexes {
 }
 
 fn diff_id_of(descriptor: &Descriptor) -> Option<Digest> {
-    if descriptor.media_type().as_ref() != PATH_INDEX || descriptor.size() > MAX_INDEX_BYTES {
-        return None;
-    }
     descriptor.annotations().as_ref()?.get(DIFF_ID)?.parse().ok()
+}
+
+fn annotate(descriptor: &mut Descriptor, diff_id: Digest) {
+    descriptor.set_annotations(Some(HashMap::from([(DIFF_ID.to_owned(), diff_id.to_string())])));
 }
 
 /// Reads one index; `None` where it is of no use.
@@ -162,9 +195,9 @@ async fn read(source: &dyn ImageSource, descriptor: &Descriptor, diff_id: Digest
     }
 }
 
-/// The record of the path indexes of `layers`, which make the image of the manifest `subject`. Indexes that are recorded
-/// already are taken over; of other layers they are what `cache` knows. No layer is read for it, and `None` is where none is
-/// known.
+/// The record of the path indexes of `layers`, which make the image of the manifest `subject`, and of their packages. What is
+/// recorded already is taken over; indexes of other layers are what `cache` knows. No layer is read for it, and `None` is where
+/// nothing is known.
 pub(crate) async fn path_indexes(
     subject: &RawManifest,
     layers: &[StackLayer],
@@ -173,7 +206,16 @@ pub(crate) async fn path_indexes(
 ) -> Result<Option<Attachment>, Error> {
     let blobs = stream::iter(layers.iter().map(|layer| stored(layer, recorded, cache)).collect::<Vec<_>>());
     let blobs: Vec<Option<Stored>> = blobs.buffered(PARALLEL).try_collect().await?;
-    let blobs: Vec<Stored> = blobs.into_iter().flatten().collect();
+    let mut blobs: Vec<Stored> = blobs.into_iter().flatten().collect();
+    for stored in layers.iter().filter_map(|layer| recorded.packages.get(&layer.diff_id)) {
+        let is_usable = match &stored.place {
+            Place::Source(source) => is_there(&**source, &stored.descriptor).await?,
+            Place::Memory(_) => true,
+        };
+        if is_usable {
+            blobs.push(stored.clone());
+        }
+    }
     if blobs.is_empty() {
         return Ok(None);
     }
@@ -202,7 +244,7 @@ async fn stored(layer: &StackLayer, recorded: &RecordedIndexes, cache: &IndexCac
         },
     };
     let mut descriptor = describe(PATH_INDEX, &bytes);
-    descriptor.set_annotations(Some(HashMap::from([(DIFF_ID.to_owned(), layer.diff_id.to_string())])));
+    annotate(&mut descriptor, layer.diff_id);
     Ok(Some(Stored { descriptor, place: Place::Memory(bytes.into()) }))
 }
 

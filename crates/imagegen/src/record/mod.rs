@@ -3,7 +3,7 @@
 //!
 //! | artifact type | blobs |
 //! |---|---|
-//! | [`PATH_INDEXES`] | one [path index](crate::layer::PATH_INDEX) for each layer of which one is known, in the order of the layers, each with the annotation [`DIFF_ID`] |
+//! | [`PATH_INDEXES`] | one [path index](crate::layer::PATH_INDEX) for each layer of which one is known, in the order of the layers; then one list of Debian packages ([`PACKAGES`]) for each layer of whose package database one is known; each with the annotation [`DIFF_ID`] |
 //! | [`ENVIRONMENT`] | the [inventory](vast_envhash::Inventory) behind the environment hash, as JSON |
 //!
 //! A record is a statement of whoever may write to the repository, as the image itself is. What cannot be understood, is
@@ -11,6 +11,7 @@
 
 mod environment;
 mod indexes;
+mod packages;
 
 use std::sync::Arc;
 
@@ -25,6 +26,7 @@ use crate::source::{ImageSource, RawManifest};
 
 pub(crate) use environment::{environment, recorded_environment};
 pub(crate) use indexes::{RecordedIndexes, path_indexes};
+pub(crate) use packages::{LayerPackages, database_layer};
 
 /// The type of the artifact that holds path indexes.
 pub const PATH_INDEXES: &str = "application/vnd.vast.imagegen.path-indexes.v1";
@@ -32,7 +34,11 @@ pub const PATH_INDEXES: &str = "application/vnd.vast.imagegen.path-indexes.v1";
 /// The type of the artifact that holds an environment inventory, and the media type of its blob.
 pub const ENVIRONMENT: &str = "application/vnd.vast.environment.v1+json";
 
-/// The annotation that says by its diff id of which layer a path index is.
+/// The media type of a list of Debian packages: a JSON array of all that the package database in a layer has as installed, each
+/// with `name` and `version`. The environment hash counts some of them. Readers that do not know it pass it over.
+pub const PACKAGES: &str = "application/vnd.vast.imagegen.packages.v1+json";
+
+/// The annotation that says by its diff id of which layer a path index or a list of packages is.
 pub const DIFF_ID: &str = "ai.vast.imagegen.diff-id";
 
 /// An artifact that is to be published with what it is about.

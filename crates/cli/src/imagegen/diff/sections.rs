@@ -57,7 +57,7 @@ pub(super) fn packages(platform: &PlatformDifference, all: bool) -> Option<Strin
     text.push_str(&more(shown.len().saturating_sub(limit)));
     if packages.changes.iter().any(|change| change.place == "apt" && change.before.is_none() && change.after.is_none())
     {
-        text.push_str("  (only versions of libraries are recorded; --deep reads the others from the layers)\n");
+        text.push_str("  (not all versions are recorded; --deep reads them from the layers)\n");
     }
     for note in &packages.notes {
         let _ = writeln!(text, "  not compared: {}", vast_envhash::printable(&one_line(note, 400)));

@@ -175,7 +175,7 @@ Packages
   ~ main           torch          2.9.1 → 2.10.0
   + main           uv             0.9
   - /venv/jupyter  Python 3.11.2  with 2 distributions
-  (only versions of libraries are recorded; --deep reads the others from the layers)
+  (not all versions are recorded; --deep reads them from the layers)
   not compared: docker://r.io/app:v1: cannot read `/venv/x`
 
 Configuration

@@ -9,7 +9,7 @@ use vast_imagegen::build::{DEFAULT_EPOCH, Stamp};
 use vast_imagegen::extend::extend;
 use vast_imagegen::layer::Compression;
 use vast_imagegen::rebase::{Kind, Rebasing};
-use vast_imagegen::record::ENVIRONMENT;
+use vast_imagegen::record::{ENVIRONMENT, PACKAGES};
 use vast_imagegen::source::{Image, ImageSource};
 
 use super::*;
@@ -154,6 +154,35 @@ fn an_environment_that_the_build_changes_or_hashes_is_taken_from_the_layers() {
         assert_eq!(outcome.recorded, Some(in_container(&outcome.workplace.path("result"))), "{own}");
         assert_eq!(outcome.warnings(), [""; 0], "{own}");
     }
+}
+
+#[test]
+fn all_packages_of_a_database_that_the_build_replaced_are_recorded_with_its_layer() {
+    let status = |version: &str| {
+        let stanza = |name: &str, version: &str| {
+            format!("Package: {name}\\nStatus: install ok installed\\nArchitecture: amd64\\nVersion: {version}\\n\\n")
+        };
+        format!("file var/lib/dpkg/status 644 0:0 {}{}\n", stanza("curl", version), stanza("dpkg", "1.22"))
+    };
+    let below = format!("{BOOKWORM}dir var 755 0:0\ndir var/lib 755 0:0\ndir var/lib/dpkg 755 0:0\n{}", status("8.0"));
+    let own = format!("{}file .env_hash 644 0:0 0123456789ab\n", status("8.1"));
+    let outcome = Outcome::of(&below, false, &own);
+    let reference: Reference = format!("oci:{}:v1", outcome.workplace.path("result").display()).parse().unwrap();
+    let image = super::super::support::image(&reference);
+    let lists: Vec<(String, Value)> = run(async {
+        let source = open_source(&reference, &transports()).await.unwrap();
+        let records = source.referrers(&image.raw.digest(), Some(PATH_INDEXES)).await.unwrap();
+        let record = source.manifest(&records[0]).await.unwrap();
+        let record = vast_imagegen::artifact::parse(&record, PATH_INDEXES, "a build").unwrap();
+        let mut lists = Vec::new();
+        for blob in record.layers().iter().filter(|blob| blob.media_type().as_ref() == PACKAGES) {
+            let list = serde_json::from_reader(source.open_blob(blob).await.unwrap()).unwrap();
+            lists.push((blob.annotations().as_ref().unwrap()[DIFF_ID].clone(), list));
+        }
+        lists
+    });
+    let expected = json!([{"name": "curl", "version": "8.1"}, {"name": "dpkg", "version": "1.22"}]);
+    assert_eq!(lists, [(image.config.rootfs().diff_ids()[1].clone(), expected)]);
 }
 
 #[test]

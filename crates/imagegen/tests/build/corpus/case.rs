@@ -148,8 +148,9 @@ fn packed(path: &str, plain: &[u8]) -> Vec<u8> {
     }
 }
 
-/// A tar archive from lines `KIND PATH MODE UID:GID [REST]`: `dir`, `file` (REST is its content), `link` and `hard` (REST is
-/// their target), `char` and `block` (REST is `major:minor`), `fifo`. `xattr NAME VALUE` belongs to the next member.
+/// A tar archive from lines `KIND PATH MODE UID:GID [REST]`: `dir`, `file` (REST is its content, with `\n` where lines end),
+/// `link` and `hard` (REST is their target), `char` and `block` (REST is `major:minor`), `fifo`. `xattr NAME VALUE` belongs to
+/// the next member.
 pub(crate) fn archive(name: &str, lines: &str) -> Vec<u8> {
     let mut builder = tar::Builder::new(Vec::new());
     let mut extended: Vec<(String, Vec<u8>)> = Vec::new();
@@ -187,8 +188,9 @@ pub(crate) fn archive(name: &str, lines: &str) -> Vec<u8> {
         match kind {
             tar::EntryType::Symlink | tar::EntryType::Link => builder.append_link(&mut header, path, rest).unwrap(),
             tar::EntryType::Regular => {
-                header.set_size(rest.len() as u64);
-                builder.append_data(&mut header, path, rest.as_bytes()).unwrap();
+                let content = rest.replace("\\n", "\n");
+                header.set_size(content.len() as u64);
+                builder.append_data(&mut header, path, content.as_bytes()).unwrap();
             }
             _ => {
                 if let Some((major, minor)) = rest.split_once(':') {
