@@ -1,82 +1,15 @@
 //! Many: platforms, layers, images. The registry is one that counts.
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a failed expectation is a failed test")]
 
 use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
-use std::process::{Command, Output};
 
 use serde_json::Value;
 use vast_testkit::registry::{Behaviour, Distribution, Registry};
 
+use super::place::{Place, layers, tool};
+
 const FOUR: [&str; 4] = ["linux/amd64", "linux/arm64", "linux/arm/v7", "linux/riscv64"];
-
-struct Place {
-    dir: tempfile::TempDir,
-}
-
-impl Place {
-    fn new() -> Self {
-        Self { dir: tempfile::tempdir().unwrap() }
-    }
-
-    fn run(&self, arguments: &[&str]) -> Output {
-        Command::new(env!("CARGO_BIN_EXE_vast-imagegen"))
-            .args(arguments)
-            .current_dir(self.dir.path())
-            .env_clear()
-            .env("HOME", self.dir.path().join("home"))
-            .env("PATH", "/usr/bin:/bin")
-            .output()
-            .unwrap()
-    }
-
-    fn printed(&self, arguments: &[&str]) -> String {
-        let output = self.run(arguments);
-        assert_eq!(output.status.code(), Some(0), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
-        String::from_utf8(output.stdout).unwrap()
-    }
-
-    /// Builds from a Dockerfile and files beside it.
-    fn build(&self, dockerfile: &str, files: &[(String, String)], platforms: &[&str], to: &str) {
-        let folder = self.dir.path().join("folder");
-        let _ = fs::remove_dir_all(&folder);
-        for (path, content) in files {
-            let path = folder.join(path);
-            fs::create_dir_all(path.parent().unwrap()).unwrap();
-            fs::write(path, content).unwrap();
-        }
-        fs::write(folder.join("Dockerfile"), dockerfile).unwrap();
-        self.printed(&["build", "folder", "--engine", "native", "--platform", &platforms.join(","), "--to", to]);
-    }
-
-    fn layers(arch: &str, image: &str) -> Vec<String> {
-        let (arch, variant) = arch.split_once('/').unwrap_or((arch, ""));
-        let output = Command::new("skopeo")
-            .args(["--override-arch", arch, "--override-variant", variant, "inspect", "--tls-verify=false"])
-            .arg(format!("docker://{image}"))
-            .output()
-            .expect("skopeo runs; `cargo xtask test` installs it");
-        assert!(output.status.success(), "{image}: {}", String::from_utf8_lossy(&output.stderr));
-        let shown: Value = serde_json::from_slice(&output.stdout).unwrap();
-        shown["Layers"].as_array().unwrap().iter().map(|layer| layer.as_str().unwrap().to_owned()).collect()
-    }
-
-    /// The files of the image for amd64 as other tools unpack them.
-    fn unpacked(&self, image: &str) -> std::path::PathBuf {
-        let at = |name: &str| self.dir.path().join(name).display().to_string();
-        let from = format!("docker://{image}");
-        let copy = ["--insecure-policy", "--override-arch", "amd64", "copy", "--quiet", "--src-tls-verify=false"];
-        tool("skopeo", &[&copy[..], &[&from, &format!("oci:{}:i", at("layout"))]].concat());
-        tool("umoci", &["unpack", "--rootless", "--image", &format!("{}:i", at("layout")), &at("bundle")]);
-        self.dir.path().join("bundle/rootfs")
-    }
-}
-
-fn tool(program: &str, arguments: &[&str]) {
-    let output = Command::new(program).args(arguments).output().unwrap();
-    assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
-}
 
 fn read(root: &Path, path: &str) -> String {
     fs::read_to_string(root.join(path)).unwrap()
@@ -109,7 +42,7 @@ fn an_image_of_a_hundred_and_twenty_layers_is_built_extended_copied_rebased_and_
     place.printed(&["extend", &at("base:1"), "--overlay", "overlay", "--to", &at("app:1")]);
     place.printed(&["rebase", &at("app:1"), "--from", &at("base:1"), "--onto", &at("base:2"), "--to", &at("app:2")]);
     place.printed(&["copy", &at("app:2"), &at("copied:2")]);
-    assert_eq!(Place::layers("amd64", &at("copied:2")).len(), LAYERS + 1);
+    assert_eq!(layers("amd64", &at("copied:2")).len(), LAYERS + 1);
     let root = place.unpacked(&at("copied:2"));
     assert_eq!(read(&root, "opt/last"), (LAYERS - 1).to_string());
     assert_eq!(read(&root, "opt/3"), "mended too");
@@ -145,15 +78,13 @@ fn four_platforms_stay_four_whatever_is_done_to_them() {
     let arches = ["amd64", "arm64", "arm/v7", "riscv64"];
     for arch in arches {
         let [base, mended, app, rebased] =
-            ["base:1", "base:2", "app:1", "production:1"].map(|name| Place::layers(arch, &at(name)));
+            ["base:1", "base:2", "app:1", "production:1"].map(|name| layers(arch, &at(name)));
         assert_eq!(app[..1], base, "{arch}");
         assert_eq!((&rebased[..1], &rebased[1..]), (&mended[..], &app[1..]), "{arch}");
     }
-    let raw = Command::new("skopeo")
-        .args(["inspect", "--raw", "--tls-verify=false", &format!("docker://{}", at("production:1"))])
-        .output()
-        .unwrap();
-    let index: Value = serde_json::from_slice(&raw.stdout).unwrap();
+    let image = format!("docker://{}", at("production:1"));
+    let index: Value =
+        serde_json::from_slice(&tool("skopeo", &["inspect", "--raw", "--tls-verify=false", &image])).unwrap();
     let platforms: Vec<String> = index["manifests"]
         .as_array()
         .unwrap()
