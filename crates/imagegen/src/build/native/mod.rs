@@ -1,29 +1,31 @@
 //! The native engine: carries out the instructions that need no process.
 
+mod names;
+mod paths;
+mod transfer;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use vast_envhash::Inventory;
 
+use self::paths::{clean, joined};
 use super::buildah::{Buildah, State};
 use super::config::Config;
 use super::configure::{Own, configure};
-use super::copy::{CopyOptions, LayerPlan, Planned};
-use super::folder::Folder;
-use super::ignore::Ignore;
-use super::origin::{Content, ItemKind, TreeOrigin};
+use super::copy::{LayerPlan, Planned};
+use super::origin::{Content, ItemKind};
 use super::output::{Base, BuiltImage, Records};
 use super::overlay::{Overlay, Stamp, Writing};
-use super::owner::{Chmod, Chown};
-use super::plan::{Origins, Plan, at, copy_origin, obstacle};
+use super::plan::{Origins, Plan, at, obstacle};
 use super::problem::{BuildProblem, Obstacle};
 use super::scope::Scope;
 use super::stack::{LayerBlob, Stack, StackLayer, blocking, layers_of};
-use super::{Context, archive, envhash, layer_file};
+use super::{Context, envhash, layer_file};
 use crate::Error;
-use crate::dockerfile::{Instruction, Located, Source, Transfer};
-use crate::layer::{ContentRef, NodeKind, Resolved, Tree};
+use crate::dockerfile::{Instruction, Located};
+use crate::layer::ContentRef;
 use crate::platform::Platform;
 use crate::record::{LayerPackages, RecordedIndexes, recorded_environment};
 use crate::reference::Reference;
@@ -287,179 +289,6 @@ impl Native<'_> {
         Ok(())
     }
 
-    async fn transfer(
-        &mut self,
-        number: usize,
-        stage: &mut Stage,
-        transfer: &Transfer,
-        add: bool,
-    ) -> Result<(), BuildProblem> {
-        let context = self.context;
-        let escape = context.dockerfile.escape;
-        let options = self.transfer_options(stage, transfer).await?;
-        let expand = |text: &str| stage.scope.expand(text, &stage.config, escape);
-        let destination = destination_in(stage.config.workdir(), &expand(&transfer.destination)?);
-        let mut paths = Vec::new();
-        let mut documents = Vec::new();
-        for source in &transfer.sources {
-            match source {
-                Source::Path(path) => paths.push(expand(path)?),
-                Source::Heredoc(document) if document.expand => {
-                    let body = stage.scope.expand_body(&document.content, &stage.config, escape)?;
-                    documents.push((document.name.clone(), body));
-                }
-                Source::Heredoc(document) => documents.push((document.name.clone(), document.content.clone())),
-            }
-        }
-        if paths.len() + documents.len() > 1 && !destination.ends_with('/') {
-            return Err(BuildProblem::NotADirectory(destination));
-        }
-
-        let origin = match &transfer.flags.from {
-            None => FromWhere::Folder(self.main_context()?),
-            Some(from) => self.from(number, from, &stage.platform).await?,
-        };
-        let layer = stage.stack.layers.len();
-        let tree = stage.stack.tree(&context.cache).await.map_err(Box::new)?;
-        let mut plan = LayerPlan::new(tree, layer, context.options.epoch);
-        let mut unpacked = Vec::new();
-        if add && transfer.flags.unpack != Some(false) {
-            let FromWhere::Folder(folder) = &origin else {
-                return Err(BuildProblem::Refused("ADD has no --from".into()));
-            };
-            unpacked = archive::take(folder, &mut paths, context.work, context.options.limits.archive_bytes).await?;
-        }
-        // What an archive holds keeps its owners and modes; `--chown` is for the directory that is made for it.
-        let as_it_is = CopyOptions { owner: None, mode: None, ..options.clone() };
-        for archive in &unpacked {
-            let directory = format!("{}/", destination.trim_end_matches('/'));
-            if plan.lacks_directory(Path::new(&directory))? {
-                plan.make_workdir(Path::new(&directory), options.owner)?;
-            }
-            plan.copy(&archive.origin(), &[".".to_owned()], &directory, &as_it_is)?;
-        }
-        if !paths.is_empty() {
-            match &origin {
-                FromWhere::Folder(folder) => plan.copy(folder, &paths, &destination, &options)?,
-                FromWhere::Stack(stack, name) => {
-                    let empty = Tree::default();
-                    let tree = stack.tree_if_known().unwrap_or(&empty);
-                    let origin = TreeOrigin { tree, name: name.clone(), spool: None, listed: None };
-                    plan.copy(&origin, &paths, &destination, &options)?;
-                }
-            }
-        }
-        for (name, body) in documents {
-            plan.put_bytes(&name, body.into_bytes(), &destination, &options)?;
-        }
-        let (entries, warnings) = plan.finish();
-        for warning in warnings {
-            context.progress.warning(&warning);
-        }
-        let stack = if let FromWhere::Stack(stack, _) = &origin { Some(stack) } else { None };
-        self.push(stage, entries, stack).await?;
-        drop(unpacked);
-        Ok(())
-    }
-
-    fn copy_options(&self) -> CopyOptions {
-        CopyOptions { epoch: self.context.options.epoch, ..CopyOptions::default() }
-    }
-
-    async fn transfer_options(&self, stage: &mut Stage, transfer: &Transfer) -> Result<CopyOptions, BuildProblem> {
-        let escape = self.context.dockerfile.escape;
-        let mut options = self.copy_options();
-        if transfer.flags.parents {
-            return Err(BuildProblem::NeedsEngine(Obstacle::Flag("COPY --parents")));
-        }
-        if let Some(text) = &transfer.flags.chmod {
-            let value = stage.scope.expand(text, &stage.config, escape)?;
-            let why = "it is neither octal digits nor a symbolic mode such as u=rwX,go=rX";
-            options.mode = Some(Chmod::parse(&value).ok_or(BuildProblem::Flag { flag: "--chmod", value, why })?);
-        }
-        if let Some(text) = &transfer.flags.chown {
-            let value = stage.scope.expand(text, &stage.config, escape)?;
-            options.owner = Some(self.owner(stage, "--chown", value).await?);
-        }
-        let mut exclude = Vec::new();
-        for pattern in &transfer.flags.exclude {
-            exclude.push(stage.scope.expand(pattern, &stage.config, escape)?);
-        }
-        options.exclude = Ignore::excluding(&exclude).map_err(|_| BuildProblem::BadPattern(exclude.join(" ")))?;
-        Ok(options)
-    }
-
-    /// The numbers of `value`, the value of `flag`, in the image's own databases.
-    async fn owner(&self, stage: &mut Stage, flag: &'static str, value: String) -> Result<(u64, u64), BuildProblem> {
-        let why = "it is not of the form user[:group]";
-        let chown = Chown::parse(&value).ok_or(BuildProblem::Flag { flag, value, why })?;
-        let (mut passwd, mut group) = (String::new(), String::new());
-        if chown.needs_names() {
-            passwd = self.text_of(stage, "etc/passwd").await?;
-            group = self.text_of(stage, "etc/group").await?;
-        }
-        chown.numbers(&passwd, &group).map_err(BuildProblem::NoOwner)
-    }
-
-    /// A small text file of the image, empty where there is none.
-    async fn text_of(&self, stage: &mut Stage, path: &str) -> Result<String, BuildProblem> {
-        const MOST: u64 = 16 * 1024 * 1024;
-        let tree = stage.stack.tree(&self.context.cache).await.map_err(Box::new)?;
-        let Resolved::Path(path) = tree.resolve(Path::new(path), true) else { return Ok(String::new()) };
-        let Some(NodeKind::File { size, content }) = tree.get(&path).map(|node| node.kind.clone()) else {
-            return Ok(String::new());
-        };
-        if size > MOST {
-            return Err(BuildProblem::Refused(format!("`/{}` of the image is absurdly large", path.display())));
-        }
-        let (cache, work) = (&self.context.cache, self.context.work);
-        let spool = stage.stack.contents(&BTreeSet::from([content]), cache, work).await.map_err(Box::new)?;
-        let file = spool.path(content).map(Path::to_owned).unwrap_or_default();
-        std::fs::read(&file)
-            .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
-            .map_err(|source| BuildProblem::Unreadable { path: file, source })
-    }
-
-    fn main_context(&self) -> Result<Folder, BuildProblem> {
-        let options = self.context.options;
-        let ignore = Ignore::load(&options.folder, &options.dockerfile).map_err(Box::new)?;
-        let name = format!("the build context `{}`", options.folder.display());
-        Ok(Folder::new(&options.folder, ignore, name, options.epoch))
-    }
-
-    /// What `COPY --from=text` copies from.
-    async fn from(&mut self, number: usize, text: &str, platform: &Platform) -> Result<FromWhere, BuildProblem> {
-        let context = self.context;
-        let globals = &self.plan.globals;
-        let (_, origin) = copy_origin(context.dockerfile, context.options, globals, number, text)?;
-        match origin {
-            Origins::Scratch => Ok(FromWhere::Stack(Stack::default(), "scratch".to_owned())),
-            Origins::Directory(name, path) => {
-                if !path.is_dir() {
-                    let why = "is given as a build context but is not a directory";
-                    return Err(BuildProblem::Value { value: path.display().to_string(), why });
-                }
-                let ignore = Ignore::load(&path, &path.join("Dockerfile")).map_err(Box::new)?;
-                let name = format!("the build context `{name}` (`{}`)", path.display());
-                Ok(FromWhere::Folder(Folder::new(&path, ignore, name, context.options.epoch)))
-            }
-            Origins::Stage(earlier) => {
-                let stage = self.stages.get_mut(&earlier).ok_or(Box::new(Error::Interrupted))?;
-                stage.stack.tree(&context.cache).await.map_err(Box::new)?;
-                Ok(FromWhere::Stack(stage.stack.clone(), format!("stage `{text}`")))
-            }
-            Origins::Image(reference) => {
-                let key = format!("{reference} {platform}");
-                if !self.images.contains_key(&key) {
-                    let mut stage = self.base(&reference, platform).await?;
-                    stage.stack.tree(&context.cache).await.map_err(Box::new)?;
-                    self.images.insert(key.clone(), stage.stack);
-                }
-                Ok(FromWhere::Stack(self.images.get(&key).cloned().unwrap_or_default(), format!("`{reference}`")))
-            }
-        }
-    }
-
     /// Writes the planned layer and puts it on the stage; `from` has the contents that come from layers.
     async fn push(
         &self,
@@ -487,63 +316,5 @@ impl Native<'_> {
         let layer = StackLayer::built(written.map_err(Box::new)??);
         stage.stack.layers.push(layer);
         Ok(())
-    }
-}
-
-/// Where a transfer's sources are.
-enum FromWhere {
-    Folder(Folder),
-    Stack(Stack, String),
-}
-
-/// `path` below `workdir` unless it is absolute; a trailing slash or `.` stays, because it has a meaning.
-fn joined(workdir: &str, path: &str) -> String {
-    if path.starts_with('/') { path.to_owned() } else { format!("{}/{path}", workdir.trim_end_matches('/')) }
-}
-
-/// `path` below `workdir`, without `.` and `..`, as a text: links are not looked at, as in `BuildKit`. It ends with a slash
-/// where `path` names a directory by itself, which only a slash and a lone dot do.
-fn destination_in(workdir: &str, path: &str) -> String {
-    let mut cleaned = clean(&joined(workdir, path));
-    if (path.ends_with('/') || matches!(path, "" | ".")) && !cleaned.ends_with('/') {
-        cleaned.push('/');
-    }
-    cleaned
-}
-
-/// A working directory as the configuration holds it: absolute, without `.`, `..` and surplus slashes.
-fn clean(path: &str) -> String {
-    let mut parts: Vec<&str> = Vec::new();
-    for part in path.split('/') {
-        match part {
-            "" | "." => {}
-            ".." => {
-                parts.pop();
-            }
-            part => parts.push(part),
-        }
-    }
-    format!("/{}", parts.join("/"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_destination_is_cleaned_and_says_whether_it_names_a_directory() {
-        for (workdir, path, expected) in [
-            ("/", ".", "/"),
-            ("/", "a", "/a"),
-            ("/srv", ".", "/srv/"),
-            ("/srv", "", "/srv/"),
-            ("/srv", "a/", "/srv/a/"),
-            ("/srv", "./a/.", "/srv/a"),
-            ("/srv", "..", "/"),
-            ("/srv", "../../x/", "/x/"),
-            ("/srv", "/x//y/../z", "/x/z"),
-        ] {
-            assert_eq!(destination_in(workdir, path), expected, "{workdir} {path}");
-        }
     }
 }
