@@ -10,7 +10,7 @@ use vast_testkit::volume::{Failing, Options, Volume};
 
 use crate::command::{Run, run, succeed, tool, vast_sync, wait_until_stopped, workspace};
 use crate::container::{self, Container, Kind, SHORT_LEASE, assert_login_works, assert_moved, assert_nothing_partial};
-use crate::mount::Mount;
+use crate::mount::{Memory, Mount};
 use crate::tree::{assert_alike, assert_rsync_finds_no_difference, everything, listing, names, names_but_locks};
 
 /// A source, and a volume made over a directory.
@@ -134,10 +134,9 @@ fn each_operation_fails(
     nothing_is_lost: impl Fn(&Path, &str),
     all_is_there: impl Fn(&Path),
 ) {
-    let memory = tempfile::tempdir().unwrap();
-    let memory = Mount::tmpfs(&memory.path().join("memory"), "size=500m");
+    let memory = Memory::new();
     let fresh = || {
-        let container = Container::within(&memory.at);
+        let container = Container::within(memory.path());
         fs::create_dir(container.path("behind")).unwrap();
         container
     };
