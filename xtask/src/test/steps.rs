@@ -1,6 +1,8 @@
 //! The steps, in the order in which they run.
 
+use std::num::NonZero;
 use std::process::Command;
+use std::thread;
 
 use anyhow::Result;
 
@@ -101,8 +103,14 @@ fn docs(context: &Context<'_>) -> Result<Counts> {
     gate(process::succeeds(&mut command))
 }
 
+/// Tests wait for a lease to run out, a program to give up, an answer that comes late: so this many at a time for each
+/// processor.
+const TESTS_PER_PROCESSOR: usize = 2;
+
 fn tests(context: &Context<'_>) -> Result<Counts> {
-    nextest(context, &["--workspace", "--filterset=not package(vast-tests)"])
+    let processors = thread::available_parallelism().map_or(1, NonZero::get);
+    let threads = format!("--test-threads={}", processors * TESTS_PER_PROCESSOR);
+    nextest(context, &["--workspace", "--filterset=not package(vast-tests)", &threads])
 }
 
 fn doctests(context: &Context<'_>) -> Result<Counts> {
