@@ -34,6 +34,9 @@ impl Step {
 /// The step that compiles everything.
 pub(crate) const TESTS: &str = "tests";
 
+/// The step that compiles everything again, as it is shipped.
+pub(crate) const DIST: &str = "dist";
+
 /// Cheap checks first: what a person fixes in seconds is known in seconds.
 pub(crate) const STEPS: &[Step] = &[
     step("format", "the sources are formatted", format),
@@ -50,7 +53,7 @@ pub(crate) const STEPS: &[Step] = &[
         .needs(&[Group::Services, Group::Volumes], &[Tool::Nextest, Tool::Uv]),
     step("doctests", "the examples of the documentation", doctests),
     step("generated", "generated reference pages are fresh", generated),
-    step("dist", "release binaries need nothing newer than glibc 2.28", release)
+    step(DIST, "release binaries need nothing newer than glibc 2.28", release)
         .needs(&[Group::Binutils], &[Tool::Zigbuild]),
     step("end-to-end", "the built binaries on real services", end_to_end)
         .needs(&[Group::Services, Group::Binutils], &[Tool::Nextest]),
