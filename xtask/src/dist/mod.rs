@@ -1,5 +1,6 @@
 //! `cargo xtask dist`: the binaries as they are shipped, checked to run on any image.
 
+mod ahead;
 mod needs;
 
 use std::fs;
@@ -14,6 +15,8 @@ use crate::Verdict;
 use crate::process;
 use crate::tools::{Group, Tool, Tools};
 use crate::workspace::Workspace;
+
+pub(crate) use ahead::Ahead;
 
 /// The package of all binaries.
 const PACKAGE: &str = "vast-cli";
@@ -103,18 +106,28 @@ pub(crate) fn binaries(workspace: &Workspace, args: &Args) -> Result<PathBuf> {
         return Ok(folder);
     }
     tools.ensure(&[], &[Tool::Zigbuild])?;
-    let target = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
-    let mut command = tools.command(Tool::Zigbuild)?;
-    command.current_dir(workspace.root()).args(["zigbuild", "--package", PACKAGE, "--bins"]);
-    // zigbuild takes the glibc version as the end of the target's name.
-    process::run(command.arg("--target").arg(format!("{target}.{GLIBC}")).args(["--profile", &args.profile]))?;
-    let built = workspace.target(target).join(output_folder(&args.profile));
+    process::run(&mut compilation(workspace, &tools, &args.profile)?)?;
+    let built = workspace.target(target()).join(output_folder(&args.profile));
     let built: Vec<_> = names(workspace)?.iter().map(|name| built.join(name)).collect();
     let folder = workspace.target("dist/bin");
     publish(&built, &folder, |from, to| {
         fs::copy(from, to).with_context(|| format!("cannot copy `{}`", from.display())).map(drop)
     })?;
     Ok(folder)
+}
+
+/// The target's name in Cargo's words.
+fn target() -> String {
+    format!("{}-unknown-linux-gnu", std::env::consts::ARCH)
+}
+
+/// What compiles the shipped binaries.
+fn compilation(workspace: &Workspace, tools: &Tools, profile: &str) -> Result<Command> {
+    let mut command = tools.command(Tool::Zigbuild)?;
+    command.current_dir(workspace.root()).args(["zigbuild", "--package", PACKAGE, "--bins"]);
+    // zigbuild takes the glibc version as the end of the target's name.
+    command.arg("--target").arg(format!("{}.{GLIBC}", target())).args(["--profile", profile]);
+    Ok(command)
 }
 
 /// Builds the binaries with the development profile and returns their paths.

@@ -15,7 +15,7 @@ use anyhow::Result;
 use clap::builder::PossibleValuesParser;
 
 use crate::Verdict;
-use crate::dist::Scope;
+use crate::dist::{Ahead, Scope};
 use crate::tools::Tools;
 use crate::workspace::Workspace;
 use counts::Counts;
@@ -65,11 +65,16 @@ pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<Verdict> {
     let programs: Vec<_> = chosen.iter().flat_map(|step| step.tools).copied().collect();
     tools.ensure(&groups, &programs)?;
 
-    let whole = chosen.iter().any(|step| step.name == steps::TESTS);
-    let scope = if whole { Scope::Workspace } else { Scope::Binaries };
+    let comes = |name| chosen.iter().any(|step| step.name == name);
+    let scope = if comes(steps::TESTS) { Scope::Workspace } else { Scope::Binaries };
     let context = Context { workspace, tools: &tools, scope };
     let mut lines = Vec::new();
-    for step in chosen {
+    let mut ahead = None;
+    for step in &chosen {
+        // Tests wait for more than half of their time, and to compile is nothing but work.
+        if step.name == steps::TESTS && comes(steps::DIST) {
+            ahead = Some(Ahead::begin(workspace, &tools)?);
+        }
         eprintln!("\n== {}: {}", step.name, step.about);
         let start = Instant::now();
         let counts = (step.run)(&context).unwrap_or_else(|error| {
@@ -81,6 +86,7 @@ pub(crate) fn run(workspace: &Workspace, args: &Args) -> Result<Verdict> {
             break;
         }
     }
+    drop(ahead);
     print!("\n{}", report::render(&lines));
     Ok(Verdict::when(lines.iter().all(|line| line.counts.failed == 0)))
 }

@@ -1,6 +1,8 @@
 //! The steps, in the order in which they run.
 
+use std::num::NonZero;
 use std::process::Command;
+use std::thread;
 
 use anyhow::Result;
 
@@ -32,6 +34,9 @@ impl Step {
 /// The step that compiles everything.
 pub(crate) const TESTS: &str = "tests";
 
+/// The step that compiles everything again, as it is shipped.
+pub(crate) const DIST: &str = "dist";
+
 /// Cheap checks first: what a person fixes in seconds is known in seconds.
 pub(crate) const STEPS: &[Step] = &[
     step("format", "the sources are formatted", format),
@@ -48,7 +53,7 @@ pub(crate) const STEPS: &[Step] = &[
         .needs(&[Group::Services, Group::Volumes], &[Tool::Nextest, Tool::Uv]),
     step("doctests", "the examples of the documentation", doctests),
     step("generated", "generated reference pages are fresh", generated),
-    step("dist", "release binaries need nothing newer than glibc 2.28", release)
+    step(DIST, "release binaries need nothing newer than glibc 2.28", release)
         .needs(&[Group::Binutils], &[Tool::Zigbuild]),
     step("end-to-end", "the built binaries on real services", end_to_end)
         .needs(&[Group::Services, Group::Binutils], &[Tool::Nextest]),
@@ -101,8 +106,14 @@ fn docs(context: &Context<'_>) -> Result<Counts> {
     gate(process::succeeds(&mut command))
 }
 
+/// Tests wait for a lease to run out, a program to give up, an answer that comes late: so this many at a time for each
+/// processor.
+const TESTS_PER_PROCESSOR: usize = 2;
+
 fn tests(context: &Context<'_>) -> Result<Counts> {
-    nextest(context, &["--workspace", "--filterset=not package(vast-tests)"])
+    let processors = thread::available_parallelism().map_or(1, NonZero::get);
+    let threads = format!("--test-threads={}", processors * TESTS_PER_PROCESSOR);
+    nextest(context, &["--workspace", "--filterset=not package(vast-tests)", &threads])
 }
 
 fn doctests(context: &Context<'_>) -> Result<Counts> {

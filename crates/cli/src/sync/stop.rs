@@ -1,5 +1,7 @@
 //! Ctrl-C and SIGTERM: what others wait for is given back before the process ends.
 
+use std::io::Write as _;
+
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use vast_sync::Cancel;
@@ -15,7 +17,8 @@ pub(super) fn listen() -> Cancel {
     let _ = std::thread::Builder::new().name("vast-sync-stop".to_owned()).spawn(move || {
         if let Some(signal) = signals.forever().next() {
             handle.fire();
-            eprintln!("{PROGRAM}: stopped; the next run goes on from here");
+            // Whoever read it may be gone. `eprintln!` would panic then, this thread end, and the process stay for good.
+            let _ = writeln!(std::io::stderr(), "{PROGRAM}: stopped; the next run goes on from here");
             end(128 + signal);
         }
     });

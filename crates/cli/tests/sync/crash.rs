@@ -7,14 +7,23 @@ use std::path::Path;
 
 use crate::chance::Chance;
 use crate::command::{Run, run, succeed, tool, vast_sync, workspace};
+use crate::mount::Memory;
 use crate::tree::{assert_alike, names, names_but_locks};
 
 const FAULT: &str = "VAST_SYNC_FAULT";
 const LOG: &str = "VAST_SYNC_FAULT_LOG";
 
-/// A few items of every kind, small, since they are copied hundreds of times.
+/// A few items of every kind, small, since they are copied hundreds of times; on this machine's disk.
 fn root() -> tempfile::TempDir {
-    let root = tempfile::tempdir().unwrap();
+    filled(tempfile::tempdir().unwrap())
+}
+
+/// The same in memory.
+fn root_within(memory: &Memory) -> tempfile::TempDir {
+    filled(tempfile::tempdir_in(memory.path()).unwrap())
+}
+
+fn filled(root: tempfile::TempDir) -> tempfile::TempDir {
     let internal = root.path().join("internal");
     fs::create_dir_all(internal.join("app/lib/inner")).unwrap();
     for index in 0..40 {
@@ -58,22 +67,20 @@ fn assert_nothing_partial(root: &Path, context: &str) {
 }
 
 /// Dies as told, checks, lets another run finish, and checks that all is there and nothing else.
-fn die_and_recover(fault: &str, and: &str) -> Run {
-    let root = root();
-    let died = run(workspace(root.path()).env(FAULT, format!("{fault},{and}")));
-    assert_nothing_partial(root.path(), fault);
-    let finished = succeed(workspace(root.path()).env(FAULT, and));
-    assert_nothing_partial(root.path(), fault);
-    let there = names_but_locks(&root.path().join("workspace"));
+fn die_and_recover(root: &Path, fault: &str, and: &str) -> Run {
+    let died = run(workspace(root).env(FAULT, format!("{fault},{and}")));
+    assert_nothing_partial(root, fault);
+    let finished = succeed(workspace(root).env(FAULT, and));
+    assert_nothing_partial(root, fault);
+    let there = names_but_locks(&root.join("workspace"));
     assert_eq!(there, ["app", "empty", "file", "link", "user"], "{fault} {and}: {died:#?} {finished:#?}");
     died
 }
 
 /// The calls of an undisturbed run, in order.
-fn calls(and: &str) -> Vec<String> {
-    let root = root();
-    let log = root.path().join("log");
-    succeed(workspace(root.path()).env(LOG, &log).env(FAULT, and));
+fn calls(root: &Path, and: &str) -> Vec<String> {
+    let log = root.join("log");
+    succeed(workspace(root).env(LOG, &log).env(FAULT, and));
     fs::read_to_string(log).unwrap().lines().map(str::to_owned).collect()
 }
 
@@ -92,13 +99,13 @@ fn a_death_at_any_publishing_call_leaves_nothing_partial_and_is_made_good() {
         (NO_LINKS, vec!["publish.plain-rename"]),
         (NO_LOCKS, vec!["publish.rename"]),
     ] {
-        let calls = calls(and);
+        let calls = calls(root().path(), and);
         for point in publishing {
             let times = calls.iter().filter(|call| *call == point).count();
             assert!(times > 0, "{point} is passed: {calls:?}");
             for nth in 1..=times {
                 for when in ["kill-before", "kill-after"] {
-                    let died = die_and_recover(&format!("{when}:{point}@{nth}"), and);
+                    let died = die_and_recover(root().path(), &format!("{when}:{point}@{nth}"), and);
                     assert!(died.killed, "{when}:{point}@{nth}: {died:?}");
                 }
             }
@@ -117,7 +124,8 @@ fn a_death_after_any_other_call_leaves_nothing_partial_and_is_made_good() {
 }
 
 fn die_at_every_call(when: &str) {
-    let calls = calls("");
+    let memory = Memory::new();
+    let calls = calls(root_within(&memory).path(), "");
     let kinds: BTreeSet<&str> = calls.iter().map(String::as_str).collect();
     for expected in
         ["flush.syncfs", "lock.flock", "publish.rename", "stage.create", "stage.link", "stage.mkdir", "stage.symlink"]
@@ -126,21 +134,23 @@ fn die_at_every_call(when: &str) {
     }
     assert!(calls.len() >= 100, "{} points", calls.len());
     for nth in 1..=calls.len() {
-        assert!(die_and_recover(&format!("{when}:*@{nth}"), "").killed, "{nth} of {calls:?}");
+        let died = die_and_recover(root_within(&memory).path(), &format!("{when}:*@{nth}"), "");
+        assert!(died.killed, "{nth} of {calls:?}");
     }
 }
 
 #[test]
 fn two_hundred_deaths_at_points_chosen_by_chance_are_made_good() {
+    let memory = Memory::new();
     let mut chance = Chance::new();
     let modes = ["", NO_EXCLUSIVE_RENAME, NO_LINKS, NO_LOCKS];
-    let counts: Vec<usize> = modes.iter().map(|and| calls(and).len()).collect();
+    let counts: Vec<usize> = modes.iter().map(|and| calls(root_within(&memory).path(), and).len()).collect();
     let mut killed = 0;
     while killed < 200 {
         let mode = chance.below(modes.len());
         let when = *chance.pick(&["kill-before", "kill-after"]);
         let fault = format!("{when}:*@{}", 1 + chance.below(counts[mode]));
-        let died = die_and_recover(&fault, modes[mode]);
+        let died = die_and_recover(root_within(&memory).path(), &fault, modes[mode]);
         // The number of calls differs a little from run to run, as threads do.
         assert!(
             died.killed || died.code == Some(0),

@@ -10,7 +10,7 @@ use crate::command::{Run, run, succeed, vast_sync};
 use crate::container::{
     Container, Kind, SHORT_LEASE, assert_login_works, assert_moved, assert_nothing_partial, command, leftovers,
 };
-use crate::mount::Mount;
+use crate::mount::Memory;
 
 const FAULT: &str = "VAST_SYNC_FAULT";
 const LOG: &str = "VAST_SYNC_FAULT_LOG";
@@ -19,27 +19,9 @@ const LOG: &str = "VAST_SYNC_FAULT_LOG";
 /// links, as on the lower layer of an overlay.
 const MODES: [&str; 2] = ["", "fail:claim.rename=22,fail:publish.rename=22,fail:relink.exchange=18"];
 
-/// Memory that containers are in.
-struct Memory {
-    mount: Mount,
-    _directory: tempfile::TempDir,
-}
-
-impl Memory {
-    fn new() -> Self {
-        let directory = tempfile::tempdir().unwrap();
-        let mount = Mount::tmpfs(&directory.path().join("memory"), "size=100m");
-        Self { mount, _directory: directory }
-    }
-
-    fn container(&self) -> Container {
-        Container::within(&self.mount.at)
-    }
-}
-
 /// The calls of an undisturbed run, in order.
 fn calls(memory: &Memory, kind: Kind, and: &str) -> Vec<String> {
-    let container = memory.container();
+    let container = Container::within(memory.path());
     let log = container.path("log");
     succeed(container.command(kind).env(LOG, &log).env(FAULT, and));
     fs::read_to_string(log).unwrap().lines().map(str::to_owned).collect()
@@ -97,7 +79,7 @@ fn die_at_every_deciding_call(kind: Kind) {
             for nth in 1..=times {
                 for when in ["kill-before", "kill-after"] {
                     let fault = format!("{when}:{point}@{nth}");
-                    let container = memory.container();
+                    let container = Container::within(memory.path());
                     let died = die(&container, kind, &fault, and);
                     assert!(died.killed, "{fault} {and}: {died:#?}");
                     recover(&container, kind, &format!("{fault} {and}"), and);
@@ -151,7 +133,7 @@ fn die_by_chance(kind: Kind) {
         let (and, when) = (MODES[mode], *chance.pick(&["kill-before", "kill-after"]));
         let fault = format!("{when}:*@{}", 1 + chance.below(counts[mode]));
         let context = format!("VAST_TEST_SEED={} {fault} {and}", chance.seed);
-        let container = memory.container();
+        let container = Container::within(memory.path());
         // The number of calls differs a little from run to run, as threads do.
         let died = die(&container, kind, &fault, and);
         assert!(died.killed || died.code == Some(0), "{context}: {died:#?}");
@@ -176,7 +158,7 @@ fn a_death_while_taking_over_is_made_good_by_the_next() {
     for kind in Kind::BOTH {
         for first in ["kill-before:publish.rename@2", "kill-after:claim.mkdir-plain,fail:claim.rename=22"] {
             let mut points = BTreeSet::new();
-            let container = memory.container();
+            let container = Container::within(memory.path());
             assert!(die(&container, kind, first, "").killed);
             let log = container.path("log");
             succeed(container.command(kind).env(LOG, &log));
@@ -188,7 +170,7 @@ fn a_death_while_taking_over_is_made_good_by_the_next() {
             assert!(points.contains("takeover.mkdir"), "{first}: {points:?}");
             for point in points {
                 for when in ["kill-before", "kill-after"] {
-                    let container = memory.container();
+                    let container = Container::within(memory.path());
                     let context = format!("{first}, then {when}:{point}");
                     assert!(die(&container, kind, first, "").killed, "{context}");
                     assert!(die(&container, kind, &format!("{when}:{point}@1"), "").killed, "{context}");

@@ -73,6 +73,24 @@ impl Mount {
     }
 }
 
+/// Memory, for what is made hundreds of times: a disk would take most of the time, and more where it is busy elsewhere.
+pub(crate) struct Memory {
+    mount: Mount,
+    _directory: tempfile::TempDir,
+}
+
+impl Memory {
+    pub(crate) fn new() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let mount = Mount::tmpfs(&directory.path().join("memory"), "size=500m");
+        Self { mount, _directory: directory }
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.mount.at
+    }
+}
+
 fn image(folder: &Path, megabytes: u64) -> PathBuf {
     let image = folder.join("image");
     File::create(&image).unwrap().set_len(megabytes << 20).unwrap();

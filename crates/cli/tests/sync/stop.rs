@@ -45,6 +45,17 @@ fn a_stop_while_copying_releases_the_lease_and_the_next_instance_does_not_wait()
 }
 
 #[test]
+fn a_stop_ends_the_process_when_nobody_reads_what_it_says() {
+    let container = Container::new();
+    let mut copier = command(container.root(), Kind::Environment, "3600");
+    let mut copier = copier.env(FAULT, "delay:stage.create=300").stderr(Stdio::piped()).spawn().unwrap();
+    wait_for(&container.shared(Kind::Environment).join(".syncing"), &mut copier);
+    drop(copier.stderr.take());
+    kill_process(Pid::from_child(&copier), Signal::TERM).unwrap();
+    assert_eq!(copier.wait().unwrap().code(), Some(143));
+}
+
+#[test]
 fn a_stop_waits_for_a_swap_that_has_begun() {
     for kind in Kind::BOTH {
         let container = Container::new();

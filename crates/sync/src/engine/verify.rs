@@ -199,7 +199,9 @@ impl Comparer<'_> {
             Ok(target) => target,
             Err(errno) => return self.differ_or_fail(path, errno),
         };
-        worker.buffer.resize(2 * BUFFER_BYTES, 0);
+        if worker.buffer.len() != 2 * BUFFER_BYTES {
+            worker.buffer = vec![0; 2 * BUFFER_BYTES];
+        }
         let mut position = 0;
         while !worker.is_stopped() {
             let (one, other) = worker.buffer.split_at_mut(BUFFER_BYTES);
