@@ -239,6 +239,11 @@ fn uploads_are_cancelled_with_tokens_that_are_good_for_a_few_requests() {
 }
 
 #[test]
+fn a_promotion_works_again_after_tokens_have_ended() {
+    check_now(2_309_180_196_672_050_736, Run::Promote);
+}
+
+#[test]
 fn the_check_itself_sees_what_is_incomplete() {
     let registry = Registry::start();
     let made = image("linux/amd64", "x");

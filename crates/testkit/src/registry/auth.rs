@@ -42,6 +42,8 @@ impl Access {
 #[derive(Debug, Default)]
 pub(super) struct Tokens {
     given: BTreeMap<String, Token>,
+    /// How many were ever given: none is given twice.
+    count: usize,
 }
 
 #[derive(Debug)]
@@ -136,7 +138,8 @@ impl Tokens {
             None => Vec::new(),
         };
         // Opaque, and as long as real ones are: nobody is to read anything in it.
-        let token = hex::encode(format!("token-{}", self.given.len() + 1)).repeat(20);
+        self.count += 1;
+        let token = hex::encode(format!("token-{}", self.count)).repeat(20);
         self.given.insert(token.clone(), Token { scopes, left: *uses });
         Some(token)
     }
