@@ -221,12 +221,11 @@ pub(super) fn compare(before: &Files, after: &Files, times: bool) -> Vec<FileCha
     let (was, is) = (in_root(before), in_root(after));
     let mut changes = Vec::new();
     changes.extend(change(root, (before, Some(&was)), (after, Some(&is)), times));
-    for (path, was) in before.tree.iter().filter(|(path, _)| *path != root) {
-        changes.extend(change(path, (before, Some(was)), (after, after.tree.get(path)), times));
+    for (path, was) in before.tree.below(root) {
+        changes.extend(change(&path, (before, Some(was)), (after, after.tree.get(&path)), times));
     }
-    let is_new = |(path, _): &(&Path, &Node)| *path != root && before.tree.get(path).is_none();
-    for (path, is) in after.tree.iter().filter(is_new) {
-        changes.extend(change(path, (before, None), (after, Some(is)), times));
+    for (path, is) in after.tree.below(root).filter(|(path, _)| before.tree.get(path).is_none()) {
+        changes.extend(change(&path, (before, None), (after, Some(is)), times));
     }
     changes.sort_by(|one, other| one.path.cmp(&other.path));
     changes

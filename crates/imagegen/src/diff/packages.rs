@@ -206,7 +206,7 @@ fn distributions(files: &Files, venvs_known: bool) -> BTreeMap<String, Vec<Distr
     for (path, _) in files.tree.iter() {
         let known = (venvs_known && path.starts_with("venv"))
             || (has_dpkg && path.starts_with("usr/lib/python3/dist-packages"));
-        if known || !is_metadata(path) {
+        if known || !is_metadata(&path) {
             continue;
         }
         let (Some(place), Some(name)) = (path.parent(), path.file_name().and_then(|name| name.to_str())) else {

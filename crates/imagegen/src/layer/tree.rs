@@ -1,10 +1,11 @@
 //! What a stack of layers amounts to: one tree of nodes, each with the place of its content.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map;
 use std::ffi::{OsStr, OsString};
-use std::ops::Bound;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::{Entry, Kind, LayerError, LayerIndex, Metadata, Resolved};
 
@@ -57,73 +58,108 @@ pub struct Node {
 }
 
 /// A file system as an image's layers make it. Parents of every node are directories.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+///
+/// A clone costs nothing and shares what neither changes afterwards: the tree after each of an image's layers, and those of
+/// images that have layers in common, are together hardly larger than one.
+#[derive(Debug, Clone, Default)]
 pub struct Tree {
-    /// By path, in the order of its bytes: comparing paths part by part takes several times as long, and is what building
-    /// a tree of a hundred thousand files consists of.
-    nodes: BTreeMap<OsString, Node>,
+    root: Option<Node>,
+    top: Arc<Directory>,
+    /// How many directories no layer mentions.
+    implied: usize,
 }
 
-/// Directories that one layer implies without mentioning them may have names of this many bytes together: one path of 4 KiB
-/// implies 2000 of them, with names of 4 MiB.
-const MAX_IMPLIED_BYTES: usize = 256 << 20;
+/// What is in a directory, by name.
+#[derive(Debug, Clone, Default)]
+struct Directory(BTreeMap<OsString, Child>);
+
+#[derive(Debug, Clone)]
+struct Child {
+    node: Node,
+    /// What is in it; a directory without anything in it has none, like all that is no directory.
+    below: Option<Arc<Directory>>,
+}
+
+/// One path of 4 KiB implies 2000 directories, and a layer of a few kilobytes may have thousands of such paths.
+const MAX_IMPLIED_DIRECTORIES: usize = 500_000;
 
 /// What directories get that no layer mentions.
 const IMPLICIT_DIRECTORY_MODE: u32 = 0o755;
+
+/// Linux takes no longer path. Links can lead an entry below a longer one than any name in a layer is.
+const MAX_PATH_BYTES: usize = 4096;
 
 impl Tree {
     /// The node at exactly `path`, relative to the root; no links are followed. The root itself is there only if a layer
     /// says something about it.
     #[must_use]
     pub fn get(&self, path: &Path) -> Option<&Node> {
-        self.nodes.get(key(path))
+        if names(path).next().is_none() { self.root.as_ref() } else { Some(&self.child(path)?.node) }
     }
 
     /// Whether `path` is a directory. The root always is.
     #[must_use]
     pub fn is_directory(&self, path: &Path) -> bool {
-        path.as_os_str().is_empty() || self.get(path).is_some_and(|node| node.kind == NodeKind::Directory)
+        names(path).next().is_none() || self.child(path).is_some_and(|child| child.node.kind == NodeKind::Directory)
     }
 
-    /// Everything, in the order of the bytes of its path: parents before children.
-    pub fn iter(&self) -> impl Iterator<Item = (&Path, &Node)> {
-        self.nodes.iter().map(|(path, node)| (Path::new(path), node))
+    /// Everything, the root included where it is there: parents before what is in them, and that by the bytes of its names.
+    pub fn iter(&self) -> impl Iterator<Item = (PathBuf, &Node)> {
+        self.root.iter().map(|root| (PathBuf::new(), root)).chain(Below::of(&self.top, PathBuf::new()))
     }
 
-    /// Everything below `path`, not itself, in the order of the bytes of its path: parents before children.
-    pub fn below(&self, path: &Path) -> impl Iterator<Item = (&Path, &Node)> + use<'_> {
-        let mut prefix = key(path).to_owned();
-        let mut first = Bound::Excluded(OsString::new());
-        if !prefix.is_empty() {
-            prefix.push("/");
-            first = Bound::Included(prefix.clone());
-        }
-        self.nodes
-            .range((first, Bound::Unbounded))
-            .take_while(move |(below, _)| below.as_bytes().starts_with(prefix.as_bytes()))
-            .map(|(below, node)| (Path::new(below), node))
+    /// Everything below `path`, not itself, in the same order.
+    pub fn below(&self, path: &Path) -> impl Iterator<Item = (PathBuf, &Node)> + use<'_> {
+        let above: PathBuf = names(path).collect();
+        self.directory(path).into_iter().flat_map(move |directory| Below::of(directory, above.clone()))
     }
 
-    /// Puts a node at exactly `path`, whose parent is a directory. A directory over a directory keeps what is below it;
-    /// anything else replaces all that was there.
+    /// What is in the directory `path`, by the bytes of its names.
+    pub fn children(&self, path: &Path) -> impl Iterator<Item = (&OsStr, &Node)> + use<'_> {
+        let directory = self.directory(path).into_iter();
+        directory.flat_map(|directory| directory.0.iter().map(|(name, child)| (&**name, &child.node)))
+    }
+
+    /// Puts a node at exactly `path`. A directory over a directory keeps what is below it; anything else replaces all that was
+    /// there. Parents that are missing are made.
     pub fn insert(&mut self, path: &Path, node: Node) {
-        // Only a directory has something below it.
-        if node.kind != NodeKind::Directory && self.is_directory(path) {
-            self.remove_below(path);
+        let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
+            self.root = Some(node);
+            return;
+        };
+        let directory = self.make_directory(parent);
+        match directory.0.get_mut(name) {
+            Some(child) => {
+                if node.kind != NodeKind::Directory {
+                    child.below = None;
+                }
+                child.node = node;
+            }
+            None => drop(directory.0.insert(name.to_owned(), Child { node, below: None })),
         }
-        self.nodes.insert(key(path).to_owned(), node);
     }
 
     /// Removes the node at `path` and all below it.
     pub fn remove(&mut self, path: &Path) {
-        self.remove_below(path);
-        self.nodes.remove(key(path));
+        match (path.parent(), path.file_name()) {
+            (Some(parent), Some(name)) if self.child(path).is_some() => {
+                self.make_directory(parent).0.remove(name);
+            }
+            (Some(_), Some(_)) => {}
+            _ => (self.root, self.top) = (None, Arc::default()),
+        }
     }
 
     fn remove_below(&mut self, path: &Path) {
-        let doomed: Vec<PathBuf> = self.below(path).map(|(path, _)| path.to_owned()).collect();
-        for path in doomed {
-            self.nodes.remove(path.as_os_str());
+        let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
+            self.top = Arc::default();
+            return;
+        };
+        // A tree that others share is copied only where something changes.
+        if self.directory(path).is_some()
+            && let Some(child) = self.make_directory(parent).0.get_mut(name)
+        {
+            child.below = None;
         }
     }
 
@@ -147,17 +183,15 @@ impl Tree {
                 _ => {}
             }
         }
-        let mut implied_bytes = 0;
         for (number, entry) in index.entries.iter().enumerate() {
             if whiteout(&entry.path).is_none() {
                 let node = self.node(entry, ContentRef { layer, entry: number })?;
                 let path = self.place(&entry.path)?;
-                implied_bytes += self.make_parents(&path);
-                if implied_bytes > MAX_IMPLIED_BYTES {
-                    let limit = MAX_IMPLIED_BYTES as u64;
-                    return Err(LayerError::TooMuch { limit, what: "bytes in the names of directories it implies" });
-                }
                 self.insert(&path, node);
+                if self.implied > MAX_IMPLIED_DIRECTORIES {
+                    let limit = MAX_IMPLIED_DIRECTORIES as u64;
+                    return Err(LayerError::TooMuch { limit, what: "directories that no layer mentions" });
+                }
             }
         }
         Ok(())
@@ -183,30 +217,122 @@ impl Tree {
     /// Where an entry named `path` belongs: links in its parents are followed, its own name is not.
     fn place(&self, path: &Path) -> Result<PathBuf, LayerError> {
         match self.resolve(path, false) {
+            Resolved::Path(real) if real.as_os_str().len() > MAX_PATH_BYTES => {
+                Err(LayerError::Unsafe { path: path.to_owned(), why: "leads to a longer path than Linux takes" })
+            }
             Resolved::Path(real) => Ok(real),
             _ => Err(misplaced(path)),
         }
     }
 
-    /// Makes the directories above `path` that are missing; the bytes of their names.
-    fn make_parents(&mut self, path: &Path) -> usize {
-        let mut bytes = 0;
-        for parent in path.ancestors().skip(1).filter(|parent| !parent.as_os_str().is_empty()) {
-            if self.get(parent).is_some() {
-                break;
-            }
-            let metadata = Metadata::root_owned(IMPLICIT_DIRECTORY_MODE, 0);
-            self.nodes.insert(parent.into(), Node { kind: NodeKind::Directory, metadata });
-            bytes += parent.as_os_str().len();
+    pub(super) fn top(&self) -> Place<'_> {
+        Place { node: None, directory: Some(&self.top) }
+    }
+
+    fn child(&self, path: &Path) -> Option<&Child> {
+        let mut names = names(path);
+        let mut child = self.top.0.get(names.next()?)?;
+        for name in names {
+            child = child.below.as_ref()?.0.get(name)?;
         }
-        bytes
+        Some(child)
+    }
+
+    /// The directory at `path`, if it is one and has anything in it.
+    fn directory(&self, path: &Path) -> Option<&Directory> {
+        if names(path).next().is_none() { Some(&self.top) } else { self.child(path)?.below.as_deref() }
+    }
+
+    /// The directory at `path`, alone this tree's. What is not there is made; what is no directory is replaced.
+    fn make_directory(&mut self, path: &Path) -> &mut Directory {
+        let mut directory = Arc::make_mut(&mut self.top);
+        for name in names(path) {
+            let implied = || Child {
+                node: Node {
+                    kind: NodeKind::Directory,
+                    metadata: Metadata::root_owned(IMPLICIT_DIRECTORY_MODE, 0),
+                },
+                below: None,
+            };
+            let child = directory.0.entry(name.to_owned()).or_insert_with(|| {
+                self.implied += 1;
+                implied()
+            });
+            if child.node.kind != NodeKind::Directory {
+                *child = implied();
+            }
+            directory = Arc::make_mut(child.below.get_or_insert_default());
+        }
+        directory
     }
 }
 
-/// A path as the nodes are kept by: without the slash that joining with nothing leaves at the end.
-fn key(path: &Path) -> &OsStr {
-    let path = path.as_os_str();
-    if path.as_bytes().last() == Some(&b'/') { Path::new(path).components().as_path().as_os_str() } else { path }
+impl Drop for Directory {
+    /// One after the other: a tree may be deeper than a stack.
+    fn drop(&mut self) {
+        let mut below: Vec<Arc<Self>> = self.0.values_mut().filter_map(|child| child.below.take()).collect();
+        while let Some(directory) = below.pop() {
+            if let Some(mut directory) = Arc::into_inner(directory) {
+                below.extend(directory.0.values_mut().filter_map(|child| child.below.take()));
+            }
+        }
+    }
+}
+
+/// A place in a tree on the way along a path: the root, a node, or nothing.
+#[derive(Clone, Copy)]
+pub(super) struct Place<'a> {
+    /// The node, unless it is the root or not there.
+    pub(super) node: Option<&'a Node>,
+    directory: Option<&'a Directory>,
+}
+
+impl<'a> Place<'a> {
+    /// The place of this name in it.
+    pub(super) fn enter(self, name: &OsStr) -> Self {
+        match self.directory.and_then(|directory| directory.0.get(name)) {
+            Some(child) => Self { node: Some(&child.node), directory: child.below.as_deref() },
+            None => Self { node: None, directory: None },
+        }
+    }
+}
+
+/// Everything below a directory.
+struct Below<'a> {
+    open: Vec<btree_map::Iter<'a, OsString, Child>>,
+    /// The directory of the innermost.
+    path: PathBuf,
+}
+
+impl<'a> Below<'a> {
+    fn of(directory: &'a Directory, path: PathBuf) -> Self {
+        Self { open: vec![directory.0.iter()], path }
+    }
+}
+
+impl<'a> Iterator for Below<'a> {
+    type Item = (PathBuf, &'a Node);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            let Some((name, child)) = self.open.last_mut()?.next() else {
+                self.open.pop();
+                self.path.pop();
+                continue;
+            };
+            let path = self.path.join(name);
+            if let Some(below) = &child.below {
+                self.path.push(name);
+                self.open.push(below.0.iter());
+            }
+            return Some((path, &child.node));
+        }
+    }
+}
+
+/// The names along a path, without the empty ones that slashes at its ends leave.
+fn names(path: &Path) -> impl Iterator<Item = &OsStr> {
+    path.as_os_str().as_bytes().split(|byte| *byte == b'/').filter(|name| !name.is_empty()).map(OsStr::from_bytes)
 }
 
 fn misplaced(path: &Path) -> LayerError {
@@ -263,8 +389,8 @@ mod tests {
         tree
     }
 
-    fn paths(tree: &Tree) -> Vec<&str> {
-        tree.iter().map(|(path, _)| path.to_str().unwrap()).collect()
+    fn paths(tree: &Tree) -> Vec<String> {
+        tree.iter().map(|(path, _)| path.display().to_string()).collect()
     }
 
     #[test]
@@ -293,14 +419,17 @@ mod tests {
             ("a0", file(1)),
         ]]);
         let below =
-            |path: &str| tree.below(Path::new(path)).map(|(path, _)| path.to_str().unwrap()).collect::<Vec<_>>();
+            |path: &str| tree.below(Path::new(path)).map(|(path, _)| path.display().to_string()).collect::<Vec<_>>();
         for written in ["a", "a/"] {
             assert_eq!(below(written), ["a/b", "a/b.c", "a/b.c/d"]);
             assert!(tree.is_directory(Path::new(written)));
         }
         assert_eq!(below("a/b"), [""; 0]);
         assert_eq!(below("").len(), 6);
-        assert_eq!(paths(&tree), ["a", "a-b", "a/b", "a/b.c", "a/b.c/d", "a0"]);
+        assert_eq!(paths(&tree), ["a", "a/b", "a/b.c", "a/b.c/d", "a-b", "a0"]);
+        let names: Vec<_> = tree.children(Path::new("a")).map(|(name, _)| name.to_owned()).collect();
+        assert_eq!(names, ["b", "b.c"]);
+        assert_eq!(tree.children(Path::new("a0")).count(), 0);
     }
 
     #[test]
@@ -364,11 +493,50 @@ mod tests {
     #[test]
     fn directories_that_are_only_implied_are_bounded() {
         let deep = |number: usize| (format!("{number}/{}f", "d/".repeat(2000)), file(0));
-        let entries: Vec<(String, Kind)> = (0..100).map(deep).collect();
+        let entries: Vec<(String, Kind)> = (0..251).map(deep).collect();
         let entries: Vec<(&str, Kind)> = entries.iter().map(|(path, kind)| (path.as_str(), kind.clone())).collect();
         assert!(Tree::default().apply(0, &layer(&entries[..10])).is_ok());
         let said = Tree::default().apply(0, &layer(&entries)).unwrap_err().to_string();
-        assert!(said.ends_with("bytes in the names of directories it implies"), "{said}");
+        assert!(said.ends_with("directories that no layer mentions"), "{said}");
+    }
+
+    #[test]
+    fn a_copy_is_a_tree_of_its_own() {
+        let before = tree(&[&[("d", Kind::Directory), ("d/e", Kind::Directory), ("d/e/f", file(1)), ("g", file(1))]]);
+        let mut after = before.clone();
+        after
+            .apply(1, &layer(&[("d/e/f", file(2)), ("d/e/new", file(1)), (".wh.g", file(0)), ("h/.wh.none", file(0))]))
+            .unwrap();
+        after.apply(2, &layer(&[("d/.wh..wh..opq", file(0))])).unwrap();
+        assert_eq!(paths(&before), ["d", "d/e", "d/e/f", "g"]);
+        let content = ContentRef { layer: 0, entry: 2 };
+        assert_eq!(before.get(Path::new("d/e/f")).unwrap().kind, NodeKind::File { size: 1, content });
+        assert_eq!(paths(&after), ["d"]);
+    }
+
+    #[test]
+    fn what_does_not_change_stays_shared() {
+        let before = tree(&[&[("a/x", file(1)), ("b/x", file(1))]]);
+        let mut after = before.clone();
+        // Of what is not there nothing is removed.
+        after.apply(1, &layer(&[("a/y", file(1)), ("b/.wh.none", file(0)), ("b/none/.wh..wh..opq", file(0))])).unwrap();
+        let same = |name: &str| {
+            let below = |tree: &Tree| tree.child(Path::new(name)).and_then(|child| child.below.clone()).unwrap();
+            Arc::ptr_eq(&below(&before), &below(&after))
+        };
+        assert!(!same("a") && same("b"));
+    }
+
+    #[test]
+    fn links_do_not_lead_to_longer_paths_than_there_are() {
+        let long = "d/".repeat(1500);
+        let target = long.trim_end_matches('/');
+        let once = [("far", link(target)), ("far/f", file(1))];
+        assert_eq!(tree(&[&once]).iter().count(), 1502);
+        let further = format!("{target}/further");
+        let twice = [once.as_slice(), &[(&*further, link(target)), ("far/further/f", file(1))]].concat();
+        let said = Tree::default().apply(0, &layer(&twice)).unwrap_err().to_string();
+        assert!(said.contains("longer path than Linux takes"), "{said}");
     }
 
     #[test]
