@@ -119,20 +119,7 @@ impl Stack {
     /// What the layers amount to. The first call streams the headers of those that `cache` does not know.
     pub(crate) async fn tree(&mut self, cache: &IndexCache) -> Result<&mut Tree, Error> {
         if self.tree.is_none() {
-            let mut indexes =
-                stream::iter(self.layers.iter().map(|layer| layer.index(cache))).buffered(PARALLEL_INDEXES);
-            let (mut tree, mut entries) = (Tree::default(), 0);
-            for (number, layer) in self.layers.iter().enumerate() {
-                let Some(index) = indexes.try_next().await? else { break };
-                entries += index.entries.len();
-                if entries > MAX_ENTRIES {
-                    let (limit, what) = (MAX_ENTRIES as u64, "entries together with the layers below it");
-                    return Err(layer.failed(LayerError::TooMuch { limit, what }));
-                }
-                tree.apply(number, &index).map_err(|error| layer.failed(error))?;
-            }
-            drop(indexes);
-            self.tree = Some(tree);
+            self.tree = trees(&self.layers, &[Tree::default()], cache).await?.pop();
         }
         Ok(self.tree.get_or_insert_default())
     }
@@ -200,6 +187,28 @@ impl Stack {
         }
         sizes.values().sum()
     }
+}
+
+/// What the first of `layers` amount to, for every number of them: of none, of one, and so on. The first of these trees are
+/// `known`, because another image has the same layers. Streams the headers of the layers that `cache` does not know.
+pub(crate) async fn trees(layers: &[StackLayer], known: &[Tree], cache: &IndexCache) -> Result<Vec<Tree>, Error> {
+    let mut trees = known.to_vec();
+    let mut tree = trees.last().cloned().unwrap_or_default();
+    let mut indexes = stream::iter(layers.iter().map(|layer| layer.index(cache))).buffered(PARALLEL_INDEXES);
+    let mut entries = 0;
+    for (number, layer) in layers.iter().enumerate() {
+        let Some(index) = indexes.try_next().await? else { break };
+        entries += index.entries.len();
+        if entries > MAX_ENTRIES {
+            let (limit, what) = (MAX_ENTRIES as u64, "entries together with the layers below it");
+            return Err(layer.failed(LayerError::TooMuch { limit, what }));
+        }
+        if number + 1 >= known.len() {
+            tree.apply(number, &index).map_err(|error| layer.failed(error))?;
+            trees.push(tree.clone());
+        }
+    }
+    Ok(trees)
 }
 
 /// An image's layers as a stack.

@@ -233,8 +233,8 @@ impl<'a> Rebasing<'a> {
             own.push(layer.digest()?);
         }
         let new = self.new_base(&onto.descriptor).await?;
-        let gathered = self.gatherer.image(source, image).await?;
-        let old = Side::base_of(&gathered.side, config_of(&old_image, &old_source.reference())?, old_layers)?;
+        let gathered = self.gatherer.image(source, image, Some(&new.side)).await?;
+        let old = Side::base_of(&gathered.side, config_of(&old_image, &old_source.reference())?, old_layers);
         let mut facts = Facts { old: &old, image: &gathered.side, new: &new.side, environments: None };
         if let Some(conflict) = plan::not_a_base(&facts) {
             return Ok((outcome(vec![conflict], false), None));
@@ -271,7 +271,7 @@ impl<'a> Rebasing<'a> {
         let top = self.onto.top().await?;
         let raw = if is_index(&top.media_type) { self.onto.manifest(descriptor).await? } else { top };
         let image = load(&*self.onto, raw).await?;
-        let gathered = Arc::new(self.gatherer.image(&self.onto, image).await?);
+        let gathered = Arc::new(self.gatherer.image(&self.onto, image, None).await?);
         bases.insert(key, Arc::clone(&gathered));
         Ok(gathered)
     }

@@ -25,23 +25,25 @@ pub enum Change {
     Moved,
 }
 
-/// Applies the own layers to both bases, side by side: what the new base did to each path that is in conflict.
+/// Applies the own layers to both bases, side by side: what the new base did to each path that is in conflict. With each of
+/// the own layers comes what it lies on in the image.
 pub(super) fn compare(
     old: &View<'_>,
     image: &View<'_>,
     new: &View<'_>,
-    own: &[Arc<LayerIndex>],
+    (own, trees): (&[Arc<LayerIndex>], &[Tree]),
 ) -> BTreeMap<PathBuf, Change> {
     let mut walk = Walk {
         old,
         image,
         new,
-        before: old.tree.clone(),
+        before: old.tree,
         after: new.tree.clone(),
         own: BTreeSet::new(),
         conflicts: BTreeMap::new(),
     };
-    for (number, index) in own.iter().enumerate() {
+    for (number, (index, before)) in own.iter().zip(trees).enumerate() {
+        walk.before = before;
         walk.layer(number, index);
     }
     walk.conflicts
@@ -52,7 +54,7 @@ struct Walk<'a> {
     image: &'a View<'a>,
     new: &'a View<'a>,
     /// The image so far on the old base, and on the new one.
-    before: Tree,
+    before: &'a Tree,
     after: Tree,
     /// What the own layers have written so far.
     own: BTreeSet<PathBuf>,
@@ -92,9 +94,8 @@ impl Walk<'_> {
                 }
             }
         }
-        let layer = self.old.layers + number;
         // On the old base it was an image; what does not fit the new one is found by where it fails.
-        let fits = self.before.apply(layer, index).and_then(|()| self.after.apply(self.new.layers + number, index));
+        let fits = self.after.apply(self.new.layers + number, index);
         if let Err(LayerError::Unsafe { path, .. }) = fits {
             self.conflicts.entry(path).or_insert(Change::Moved);
         }
@@ -141,7 +142,7 @@ impl Walk<'_> {
 
     fn check_below(&mut self, path: &Path) {
         let below: BTreeSet<PathBuf> =
-            self.old.tree.below(path).chain(self.new.tree.below(path)).map(|(below, _)| below.to_owned()).collect();
+            self.old.tree.below(path).chain(self.new.tree.below(path)).map(|(below, _)| below).collect();
         for path in below {
             self.check(&path);
         }
