@@ -11,7 +11,7 @@ use super::Kind;
 use crate::build::glob::Glob;
 use crate::digest::Digest;
 use crate::layer::path_text;
-use crate::layer::{LayerIndex, Metadata, Node, NodeKind, Tree};
+use crate::layer::{ContentDigest, LayerIndex, Metadata, Node, NodeKind, Tree};
 
 /// One path that differs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -68,9 +68,9 @@ pub struct FileState {
     /// The size of a file in bytes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub size_bytes: Option<u64>,
-    /// The digest of a file's content, where it is known.
+    /// The BLAKE3 digest of a file's content, where it is known.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub digest: Option<Digest>,
+    pub digest: Option<ContentDigest>,
     /// Where a link points.
     #[serde(skip_serializing_if = "Option::is_none", serialize_with = "target")]
     pub target: Option<PathBuf>,
@@ -164,7 +164,7 @@ impl Files {
     }
 
     /// The digest of a file's content, where it is known.
-    pub(super) fn digest(&self, node: &Node) -> Option<Digest> {
+    pub(super) fn digest(&self, node: &Node) -> Option<ContentDigest> {
         let NodeKind::File { content, .. } = &node.kind else { return None };
         self.layers.get(content.layer)?.1.content(content.entry)
     }

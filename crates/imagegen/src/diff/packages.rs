@@ -12,8 +12,7 @@ use vast_envhash::{Change, Distribution, Inventory, Need, Package, Venv, may_rea
 
 use super::Kind;
 use super::files::{FileChange, Files};
-use crate::digest::Digest;
-use crate::layer::NodeKind;
+use crate::layer::{ContentDigest, NodeKind};
 
 /// Where dpkg keeps what belongs to each package.
 const DPKG_INFO: &str = "var/lib/dpkg/info";
@@ -138,7 +137,7 @@ struct Debian {
 struct DebianPackage {
     version: Option<String>,
     /// The digest of its list of files and their digests.
-    files: Option<Digest>,
+    files: Option<ContentDigest>,
 }
 
 impl Debian {

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use self::directory::{Below, Child, Directory, Place, node_of};
-use super::{Entry, Kind, LayerError, LayerIndex, Metadata, Resolved};
+use super::{Entry, LayerError, LayerIndex, Metadata, Resolved};
 
 /// What a node is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -192,13 +192,11 @@ impl Tree {
     }
 
     fn node(&self, entry: &Entry, content: ContentRef) -> Result<Node, LayerError> {
-        if let Kind::Hardlink { target } = &entry.kind {
+        node_of(entry, content).or_else(|target| {
             let node = self.get(&self.place(target)?).filter(|node| node.kind != NodeKind::Directory);
             let why = "is a hard link to something that is not there";
-            return node.cloned().ok_or_else(|| LayerError::Unsafe { path: entry.path.clone(), why });
-        }
-        let unknown = || LayerError::Unsafe { path: entry.path.clone(), why: "is of no known kind" };
-        node_of(entry, content).ok_or_else(unknown)
+            node.cloned().ok_or_else(|| LayerError::Unsafe { path: entry.path.clone(), why })
+        })
     }
 
     /// Where an entry named `path` belongs: links in its parents are followed, its own name is not.

@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 use vast_envhash::Inventory;
 
 use crate::digest::Digest;
-use crate::layer::{LayerIndex, NodeKind, Tree};
+use crate::layer::{ContentDigest, LayerIndex, NodeKind, Tree};
 
 /// One of the three images, for one platform.
 #[derive(Clone)]
@@ -70,7 +70,7 @@ impl View<'_> {
         }
     }
 
-    fn content(&self, kind: &NodeKind) -> Option<Digest> {
+    fn content(&self, kind: &NodeKind) -> Option<ContentDigest> {
         let NodeKind::File { content, .. } = kind else { return None };
         self.indexes.get(content.layer)?.content(content.entry)
     }

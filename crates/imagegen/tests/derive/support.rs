@@ -223,7 +223,7 @@ impl Bench {
             let kind = match &node.kind {
                 NodeKind::Directory => "dir".to_owned(),
                 NodeKind::File { content, .. } => {
-                    format!("file {}", indexes[content.layer].content(content.entry).unwrap().short())
+                    format!("file {}", indexes[content.layer].content(content.entry).unwrap())
                 }
                 NodeKind::Symlink { target } => format!("-> {}", target.display()),
                 other => format!("{other:?}"),

@@ -44,7 +44,7 @@ impl Directory {
         let mut count = 0;
         for (number, entry) in index.entries.iter().enumerate().skip(first) {
             let (true, Some(name)) = (parent_of(entry) == parent, entry.path.file_name()) else { break };
-            let Some(node) = node_of(entry, ContentRef { layer, entry: number }) else { break };
+            let Ok(node) = node_of(entry, ContentRef { layer, entry: number }) else { break };
             if whiteout(&entry.path).is_some() {
                 break;
             }
@@ -55,8 +55,8 @@ impl Directory {
     }
 }
 
-/// What an entry is, unless it is another's name.
-pub(super) fn node_of(entry: &Entry, content: ContentRef) -> Option<Node> {
+/// What an entry is, or what it is another name of.
+pub(super) fn node_of(entry: &Entry, content: ContentRef) -> Result<Node, &Path> {
     let kind = match &entry.kind {
         Kind::Directory => NodeKind::Directory,
         Kind::File { size } => NodeKind::File { size: *size, content },
@@ -64,9 +64,9 @@ pub(super) fn node_of(entry: &Entry, content: ContentRef) -> Option<Node> {
         Kind::Fifo => NodeKind::Fifo,
         Kind::CharacterDevice { major, minor } => NodeKind::Device { block: false, major: *major, minor: *minor },
         Kind::BlockDevice { major, minor } => NodeKind::Device { block: true, major: *major, minor: *minor },
-        Kind::Hardlink { .. } => return None,
+        Kind::Hardlink { target } => return Err(target),
     };
-    Some(Node { kind, metadata: entry.metadata.clone() })
+    Ok(Node { kind, metadata: entry.metadata.clone() })
 }
 
 impl Drop for Directory {
@@ -89,7 +89,7 @@ pub(in crate::layer) struct Place<'a> {
     pub(super) directory: Option<&'a Directory>,
 }
 
-impl<'a> Place<'a> {
+impl Place<'_> {
     /// The place of this name in it.
     pub(in crate::layer) fn enter(self, name: &OsStr) -> Self {
         match self.directory.and_then(|directory| directory.0.get(name)) {

@@ -1,6 +1,7 @@
 //! Trees of a few layers.
 
 use super::*;
+use crate::layer::Kind;
 
 fn layer(entries: &[(&str, Kind)]) -> LayerIndex {
     let entry = |(path, kind): &(&str, Kind)| Entry {
