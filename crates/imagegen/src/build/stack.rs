@@ -119,7 +119,7 @@ impl Stack {
     /// What the layers amount to. The first call streams the headers of those that `cache` does not know.
     pub(crate) async fn tree(&mut self, cache: &IndexCache) -> Result<&mut Tree, Error> {
         if self.tree.is_none() {
-            self.tree = trees(&self.layers, &[Tree::default()], cache).await?.pop();
+            self.tree = Some(trees(&self.layers, None, self.layers.len(), cache).await?.1);
         }
         Ok(self.tree.get_or_insert_default())
     }
@@ -189,11 +189,20 @@ impl Stack {
     }
 }
 
-/// What the first of `layers` amount to, for every number of them: of none, of one, and so on. The first of these trees are
-/// `known`, because another image has the same layers. Streams the headers of the layers that `cache` does not know.
-pub(crate) async fn trees(layers: &[StackLayer], known: &[Tree], cache: &IndexCache) -> Result<Vec<Tree>, Error> {
-    let mut trees = known.to_vec();
-    let mut tree = trees.last().cloned().unwrap_or_default();
+/// What some first layers of an image amount to, and how many those are.
+pub(crate) type Lower = (usize, Tree);
+
+/// What the first `lower` of `layers` amount to, if there are as many, and what all of them do. Some of them, no more than `lower`, may be `known`
+/// from another image that has the same. Streams the headers of the layers that `cache` does not know.
+pub(crate) async fn trees(
+    layers: &[StackLayer],
+    known: Option<Lower>,
+    lower: usize,
+    cache: &IndexCache,
+) -> Result<(Tree, Tree), Error> {
+    let (known, mut tree) = known.unwrap_or_default();
+    let lower = lower.min(layers.len());
+    let mut at_lower = tree.clone();
     let mut indexes = stream::iter(layers.iter().map(|layer| layer.index(cache))).buffered(PARALLEL_INDEXES);
     let mut entries = 0;
     for (number, layer) in layers.iter().enumerate() {
@@ -203,12 +212,18 @@ pub(crate) async fn trees(layers: &[StackLayer], known: &[Tree], cache: &IndexCa
             let (limit, what) = (MAX_ENTRIES as u64, "entries together with the layers below it");
             return Err(layer.failed(LayerError::TooMuch { limit, what }));
         }
-        if number + 1 >= known.len() {
+        if number >= known {
+            // Held together for longer than needed, each layer would copy the directories that it touches.
+            if number < lower {
+                at_lower = Tree::default();
+            }
             tree.apply(number, &index).map_err(|error| layer.failed(error))?;
-            trees.push(tree.clone());
+        }
+        if number + 1 == lower {
+            at_lower = tree.clone();
         }
     }
-    Ok(trees)
+    Ok((at_lower, tree))
 }
 
 /// An image's layers as a stack.

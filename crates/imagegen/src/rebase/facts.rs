@@ -6,6 +6,7 @@ use std::sync::Arc;
 use serde_json::{Map, Value};
 use vast_envhash::Inventory;
 
+use crate::build::stack::Lower;
 use crate::digest::Digest;
 use crate::layer::{ContentDigest, LayerIndex, NodeKind, Tree};
 
@@ -17,8 +18,10 @@ pub(super) struct Side {
     pub(super) diff_ids: Vec<Digest>,
     /// The layers' indexes, from the bottom up. Of the old base they are the image's.
     pub(super) indexes: Vec<Arc<LayerIndex>>,
-    /// What the first of the layers amount to, for every number of them: at least of none.
-    pub(super) trees: Vec<Tree>,
+    /// What the layers amount to.
+    pub(super) tree: Tree,
+    /// What some of them do: of the image those of its base, of the new base those of the old one.
+    pub(super) lower: Lower,
 }
 
 /// Everything about one platform of one image.
@@ -39,13 +42,8 @@ pub(super) struct View<'a> {
 }
 
 impl Side {
-    /// What the layers amount to.
-    pub(super) fn tree(&self) -> &Tree {
-        &self.trees[self.trees.len() - 1]
-    }
-
     pub(super) fn view(&self) -> View<'_> {
-        View { tree: self.tree(), indexes: &self.indexes, layers: self.indexes.len() }
+        View { tree: &self.tree, indexes: &self.indexes, layers: self.indexes.len() }
     }
 }
 

@@ -230,8 +230,8 @@ impl<'a> Rebasing<'a> {
         for layer in &layers[shared..] {
             own.push(layer.digest()?);
         }
-        let new = self.new_base(onto).await?;
-        let gathered = self.gatherer.image(source, image, Some(&new.side)).await?;
+        let new = self.new_base(onto, &old_layers).await?;
+        let gathered = self.gatherer.image(source, image, &old_layers, Some(&new.side)).await?;
         let old = Side::base_of(&gathered.side, config_of(&old_image, &old_source.reference())?, old_layers);
         let mut facts = Facts { old: &old, image: &gathered.side, new: &new.side, environments: None };
         if let Some(conflict) = plan::not_a_base(&facts) {
@@ -260,14 +260,14 @@ impl<'a> Rebasing<'a> {
         Ok((decided, Some(image)))
     }
 
-    async fn new_base(&self, onto: &PlatformImage) -> Result<Arc<Gathered>, Error> {
+    async fn new_base(&self, onto: &PlatformImage, old_base: &[Digest]) -> Result<Arc<Gathered>, Error> {
         let key = onto.descriptor.digest().to_string();
         let mut bases = self.bases.lock().await;
         if let Some(known) = bases.get(&key) {
             return Ok(Arc::clone(known));
         }
         let image = onto.load(&*self.onto).await?;
-        let gathered = Arc::new(self.gatherer.image(&self.onto, image, None).await?);
+        let gathered = Arc::new(self.gatherer.image(&self.onto, image, old_base, None).await?);
         bases.insert(key, Arc::clone(&gathered));
         Ok(gathered)
     }

@@ -25,25 +25,23 @@ pub enum Change {
     Moved,
 }
 
-/// Applies the own layers to both bases, side by side: what the new base did to each path that is in conflict. With each of
-/// the own layers comes what it lies on in the image.
+/// Applies the own layers to both bases, side by side: what the new base did to each path that is in conflict.
 pub(super) fn compare(
     old: &View<'_>,
     image: &View<'_>,
     new: &View<'_>,
-    (own, trees): (&[Arc<LayerIndex>], &[Tree]),
+    own: &[Arc<LayerIndex>],
 ) -> BTreeMap<PathBuf, Change> {
     let mut walk = Walk {
         old,
         image,
         new,
-        before: old.tree,
+        before: old.tree.clone(),
         after: new.tree.clone(),
         own: BTreeSet::new(),
         conflicts: BTreeMap::new(),
     };
-    for (number, (index, before)) in own.iter().zip(trees).enumerate() {
-        walk.before = before;
+    for (number, index) in own.iter().enumerate() {
         walk.layer(number, index);
     }
     walk.conflicts
@@ -54,7 +52,7 @@ struct Walk<'a> {
     image: &'a View<'a>,
     new: &'a View<'a>,
     /// The image so far on the old base, and on the new one.
-    before: &'a Tree,
+    before: Tree,
     after: Tree,
     /// What the own layers have written so far.
     own: BTreeSet<PathBuf>,
@@ -94,8 +92,9 @@ impl Walk<'_> {
                 }
             }
         }
+        let layer = self.old.layers + number;
         // On the old base it was an image; what does not fit the new one is found by where it fails.
-        let fits = self.after.apply(self.new.layers + number, index);
+        let fits = self.before.apply(layer, index).and_then(|()| self.after.apply(self.new.layers + number, index));
         if let Err(LayerError::Unsafe { path, .. }) = fits {
             self.conflicts.entry(path).or_insert(Change::Moved);
         }

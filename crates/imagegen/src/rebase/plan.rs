@@ -165,7 +165,7 @@ pub(super) fn not_a_base(facts: &Facts<'_>) -> Option<Conflict> {
 
 /// Whether the bases' environments have to be known: something of the image was built against them, or records their hash.
 pub(super) fn needs_environments(facts: &Facts<'_>, dependents: &Dependents) -> bool {
-    dependents.everything || !dependents.venvs.is_empty() || facts.image.tree().get(Path::new(ENV_HASH)).is_some()
+    dependents.everything || !dependents.venvs.is_empty() || facts.image.tree.get(Path::new(ENV_HASH)).is_some()
 }
 
 /// Decides.
@@ -175,8 +175,7 @@ pub(super) fn plan(facts: &Facts<'_>, dependents: &Dependents) -> Plan {
         return Plan { conflicts: vec![conflict], config: Map::new(), environment: Environment::Kept };
     }
     let own_indexes = &facts.image.indexes[base.min(facts.image.indexes.len())..];
-    let before = &facts.image.trees[base.min(facts.image.trees.len())..];
-    let own = paths::compare(&facts.old.view(), &facts.image.view(), &facts.new.view(), (own_indexes, before));
+    let own = paths::compare(&facts.old.view(), &facts.image.view(), &facts.new.view(), own_indexes);
     let mut conflicts: Vec<Conflict> = own.into_iter().map(|(path, change)| Conflict::Path { path, change }).collect();
     let mut environment = Environment::Kept;
     if let Some((old, new)) = facts.environments {
@@ -187,7 +186,7 @@ pub(super) fn plan(facts: &Facts<'_>, dependents: &Dependents) -> Plan {
             }
         }
         if old.hash != new.hash {
-            let touches = own_indexes.iter().any(|index| !touching(index, Some(facts.old.tree())).is_empty());
+            let touches = own_indexes.iter().any(|index| !touching(index, Some(&facts.old.tree)).is_empty());
             let record = own_indexes.iter().any(|index| writes(index, ENV_HASH));
             environment = if touches { Environment::Unknown } else { Environment::NewBase { record } };
         }
