@@ -76,7 +76,7 @@ fn deletes(below: &Tree, path: &Path) -> bool {
     };
     is_environment(path)
         || below.get(path).is_some_and(|node| counts(path, &node.kind) || is_link(&node.kind))
-        || below.below(path).any(|(path, node)| counts(path, &node.kind) || is_environment(path))
+        || below.below(path).any(|(path, node)| counts(&path, &node.kind) || is_environment(&path))
 }
 
 fn is_link(kind: &NodeKind) -> bool {

@@ -7,9 +7,9 @@ use serde::Serialize;
 
 use crate::Error;
 use crate::digest::Digest;
-use crate::manifest::{self, PlatformImage, images, is_index, load};
+use crate::manifest::{self, images, is_index};
 use crate::platform::Platform;
-use crate::source::{Image, ImageSource, RawManifest};
+use crate::source::{Image, ImageSource};
 
 /// An image, every platform of it or one.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -96,9 +96,8 @@ pub async fn inspect(source: &dyn ImageSource, platform: Option<&Platform>) -> R
     if let Some(platform) = platform {
         reports.push(report(&source.image(platform).await?, None));
     } else {
-        for PlatformImage { platform, descriptor } in images(source).await? {
-            let image = load(source, manifest_of(source, &descriptor, &top).await?).await?;
-            reports.push(report(&image, Some(platform)));
+        for listed in images(source).await? {
+            reports.push(report(&listed.load(source).await?, Some(listed.platform)));
         }
     }
     Ok(Report {
@@ -108,15 +107,6 @@ pub async fn inspect(source: &dyn ImageSource, platform: Option<&Platform>) -> R
         media_type: top.media_type,
         images: reports,
     })
-}
-
-/// The manifest of a descriptor; the top itself where the name has no index.
-async fn manifest_of(
-    source: &dyn ImageSource,
-    descriptor: &Descriptor,
-    top: &RawManifest,
-) -> Result<RawManifest, Error> {
-    if is_index(&top.media_type) { source.manifest(descriptor).await } else { Ok(top.clone()) }
 }
 
 pub(crate) fn report(image: &Image, platform: Option<Platform>) -> ImageReport {

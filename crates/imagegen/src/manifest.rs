@@ -40,6 +40,21 @@ pub struct PlatformImage {
     pub platform: Platform,
     /// The manifest's descriptor.
     pub descriptor: Descriptor,
+    /// The image itself, where its platform could not be told without reading it.
+    read: Option<Box<Image>>,
+}
+
+impl PlatformImage {
+    /// The image; `source` is where it was listed.
+    ///
+    /// # Errors
+    /// What reading it meets.
+    pub async fn load(&self, source: &(impl ImageSource + ?Sized)) -> Result<Image, Error> {
+        match &self.read {
+            Some(image) => Ok((**image).clone()),
+            None => load(source, source.manifest(&self.descriptor).await?).await,
+        }
+    }
 }
 
 /// The fields that decide what a document is when its media type does not.
@@ -137,7 +152,7 @@ pub async fn images(source: &(impl ImageSource + ?Sized)) -> Result<Vec<Platform
         Manifest::Image(_) => {
             let image = load(source, top).await?;
             let descriptor = describe(&image.raw.media_type, &image.raw.bytes);
-            Ok(vec![PlatformImage { platform: platform_of(&image.config), descriptor }])
+            Ok(vec![PlatformImage { platform: platform_of(&image.config), descriptor, read: Some(Box::new(image)) }])
         }
         Manifest::Index(index) => {
             let mut found = Vec::new();
@@ -145,21 +160,21 @@ pub async fn images(source: &(impl ImageSource + ?Sized)) -> Result<Vec<Platform
                 if !is_image(descriptor.media_type().as_ref()) {
                     continue;
                 }
-                let platform = match descriptor.platform() {
-                    Some(platform) => {
-                        let platform = Platform {
-                            os: platform.os().to_string(),
-                            architecture: platform.architecture().to_string(),
-                            variant: platform.variant().clone(),
-                        };
-                        check_platform(&platform, "index", &reference)?;
-                        platform
-                    }
-                    None => platform_of(&load(source, source.manifest(descriptor).await?).await?.config),
+                let (platform, read) = if let Some(platform) = descriptor.platform() {
+                    let platform = Platform {
+                        os: platform.os().to_string(),
+                        architecture: platform.architecture().to_string(),
+                        variant: platform.variant().clone(),
+                    };
+                    check_platform(&platform, "index", &reference)?;
+                    (platform, None)
+                } else {
+                    let image = load(source, source.manifest(descriptor).await?).await?;
+                    (platform_of(&image.config), Some(Box::new(image)))
                 };
                 // BuildKit marks attestations so.
                 if platform.os != "unknown" {
-                    found.push(PlatformImage { platform, descriptor: descriptor.clone() });
+                    found.push(PlatformImage { platform, descriptor: descriptor.clone(), read });
                 }
             }
             Ok(found)

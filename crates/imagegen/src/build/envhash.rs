@@ -112,7 +112,7 @@ async fn skeleton(
     let wanted: BTreeSet<ContentRef> = tree
         .iter()
         .filter_map(|(path, node)| match node.kind {
-            NodeKind::File { content, size } if size > 0 && needs.get(path) == Some(&Need::Content) => Some(content),
+            NodeKind::File { content, size } if size > 0 && needs.get(&path) == Some(&Need::Content) => Some(content),
             _ => None,
         })
         .collect();
@@ -136,13 +136,13 @@ type Needs = BTreeMap<PathBuf, Need>;
 fn needs(tree: &Tree) -> Needs {
     let mut needs = Needs::new();
     for (path, node) in tree.iter() {
-        let need = may_read(path);
+        let need = may_read(&path);
         if need == Need::No {
             continue;
         }
         let file = match node.kind {
-            NodeKind::File { .. } => path.to_owned(),
-            NodeKind::Symlink { .. } => match tree.resolve(path, true) {
+            NodeKind::File { .. } => path,
+            NodeKind::Symlink { .. } => match tree.resolve(&path, true) {
                 Resolved::Path(file) => file,
                 _ => continue,
             },
@@ -160,13 +160,13 @@ fn lay_out(tree: &Tree, needs: &Needs, spool: &Spool, root: &Path) -> Result<(),
     let failed = |path: PathBuf| move |source| Error::File { action: "create", path, source };
     let mut links = Vec::new();
     for (path, node) in tree.iter() {
-        let full = root.join(path);
+        let full = root.join(&path);
         match &node.kind {
             NodeKind::Directory if path.as_os_str().is_empty() => {}
             NodeKind::Directory => fs::create_dir(&full).map_err(failed(full.clone()))?,
             NodeKind::Symlink { target } => links.push((target, full)),
             NodeKind::File { size, content } => {
-                let Some(&need) = needs.get(path) else { continue };
+                let Some(&need) = needs.get(&path) else { continue };
                 match spool.path(*content).filter(|_| *size > 0 && need == Need::Content) {
                     Some(taken) => fs::copy(taken, &full).map(drop).map_err(failed(full.clone()))?,
                     None => fs::write(&full, b"").map_err(failed(full.clone()))?,

@@ -4,7 +4,6 @@ use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, Read};
-use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Component, Path, PathBuf};
 
 use super::glob::Glob;
@@ -203,10 +202,7 @@ impl Origin for TreeOrigin<'_> {
     }
 
     fn names(&self, path: &Path) -> Result<Vec<OsString>, BuildProblem> {
-        let children = self.tree.below(path).filter(|(below, _)| below.parent() == Some(path));
-        let mut names: Vec<OsString> =
-            children.filter_map(|(below, _)| below.file_name().map(ToOwned::to_owned)).collect();
-        names.sort_unstable_by(|a, b| a.as_bytes().cmp(b.as_bytes()));
+        let names = self.tree.children(path).map(|(name, _)| name.to_owned()).collect();
         Ok(names)
     }
 

@@ -119,20 +119,7 @@ impl Stack {
     /// What the layers amount to. The first call streams the headers of those that `cache` does not know.
     pub(crate) async fn tree(&mut self, cache: &IndexCache) -> Result<&mut Tree, Error> {
         if self.tree.is_none() {
-            let mut indexes =
-                stream::iter(self.layers.iter().map(|layer| layer.index(cache))).buffered(PARALLEL_INDEXES);
-            let (mut tree, mut entries) = (Tree::default(), 0);
-            for (number, layer) in self.layers.iter().enumerate() {
-                let Some(index) = indexes.try_next().await? else { break };
-                entries += index.entries.len();
-                if entries > MAX_ENTRIES {
-                    let (limit, what) = (MAX_ENTRIES as u64, "entries together with the layers below it");
-                    return Err(layer.failed(LayerError::TooMuch { limit, what }));
-                }
-                tree.apply(number, &index).map_err(|error| layer.failed(error))?;
-            }
-            drop(indexes);
-            self.tree = Some(tree);
+            self.tree = Some(trees(&self.layers, None, self.layers.len(), cache).await?.1);
         }
         Ok(self.tree.get_or_insert_default())
     }
@@ -200,6 +187,43 @@ impl Stack {
         }
         manifest::total(sizes.into_values())
     }
+}
+
+/// What some first layers of an image amount to, and how many those are.
+pub(crate) type Lower = (usize, Tree);
+
+/// What the first `lower` of `layers` amount to, if there are as many, and what all of them do. Some of them, no more than `lower`, may be `known`
+/// from another image that has the same. Streams the headers of the layers that `cache` does not know.
+pub(crate) async fn trees(
+    layers: &[StackLayer],
+    known: Option<Lower>,
+    lower: usize,
+    cache: &IndexCache,
+) -> Result<(Tree, Tree), Error> {
+    let (known, mut tree) = known.unwrap_or_default();
+    let lower = lower.min(layers.len());
+    let mut at_lower = tree.clone();
+    let mut indexes = stream::iter(layers.iter().map(|layer| layer.index(cache))).buffered(PARALLEL_INDEXES);
+    let mut entries = 0;
+    for (number, layer) in layers.iter().enumerate() {
+        let Some(index) = indexes.try_next().await? else { break };
+        entries += index.entries.len();
+        if entries > MAX_ENTRIES {
+            let (limit, what) = (MAX_ENTRIES as u64, "entries together with the layers below it");
+            return Err(layer.failed(LayerError::TooMuch { limit, what }));
+        }
+        if number >= known {
+            // Held together for longer than needed, each layer would copy the directories that it touches.
+            if number < lower {
+                at_lower = Tree::default();
+            }
+            tree.apply(number, &index).map_err(|error| layer.failed(error))?;
+        }
+        if number + 1 == lower {
+            at_lower = tree.clone();
+        }
+    }
+    Ok((at_lower, tree))
 }
 
 /// An image's layers as a stack.

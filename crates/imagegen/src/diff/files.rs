@@ -11,7 +11,7 @@ use super::Kind;
 use crate::build::glob::Glob;
 use crate::digest::Digest;
 use crate::layer::path_text;
-use crate::layer::{LayerIndex, Metadata, Node, NodeKind, Tree};
+use crate::layer::{ContentDigest, LayerIndex, Metadata, Node, NodeKind, Tree};
 
 /// One path that differs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -68,9 +68,9 @@ pub struct FileState {
     /// The size of a file in bytes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub size_bytes: Option<u64>,
-    /// The digest of a file's content, where it is known.
+    /// The BLAKE3 digest of a file's content, where it is known.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub digest: Option<Digest>,
+    pub digest: Option<ContentDigest>,
     /// Where a link points.
     #[serde(skip_serializing_if = "Option::is_none", serialize_with = "target")]
     pub target: Option<PathBuf>,
@@ -164,7 +164,7 @@ impl Files {
     }
 
     /// The digest of a file's content, where it is known.
-    pub(super) fn digest(&self, node: &Node) -> Option<Digest> {
+    pub(super) fn digest(&self, node: &Node) -> Option<ContentDigest> {
         let NodeKind::File { content, .. } = &node.kind else { return None };
         self.layers.get(content.layer)?.1.content(content.entry)
     }
@@ -221,12 +221,11 @@ pub(super) fn compare(before: &Files, after: &Files, times: bool) -> Vec<FileCha
     let (was, is) = (in_root(before), in_root(after));
     let mut changes = Vec::new();
     changes.extend(change(root, (before, Some(&was)), (after, Some(&is)), times));
-    for (path, was) in before.tree.iter().filter(|(path, _)| *path != root) {
-        changes.extend(change(path, (before, Some(was)), (after, after.tree.get(path)), times));
+    for (path, was) in before.tree.below(root) {
+        changes.extend(change(&path, (before, Some(was)), (after, after.tree.get(&path)), times));
     }
-    let is_new = |(path, _): &(&Path, &Node)| *path != root && before.tree.get(path).is_none();
-    for (path, is) in after.tree.iter().filter(is_new) {
-        changes.extend(change(path, (before, None), (after, Some(is)), times));
+    for (path, is) in after.tree.below(root).filter(|(path, _)| before.tree.get(path).is_none()) {
+        changes.extend(change(&path, (before, None), (after, Some(is)), times));
     }
     changes.sort_by(|one, other| one.path.cmp(&other.path));
     changes

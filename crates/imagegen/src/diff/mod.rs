@@ -27,7 +27,7 @@ use tokio::try_join;
 use crate::Error;
 use crate::digest::Digest;
 use crate::inspect;
-use crate::manifest::{Manifest, PlatformImage, digest_of, images, is_index, load, no_platform, of_platform};
+use crate::manifest::{Manifest, PlatformImage, digest_of, images, no_platform, of_platform};
 use crate::platform::Platform;
 use crate::source::{ImageSource, RawManifest};
 
@@ -253,14 +253,10 @@ pub async fn diff(
         common
     };
     let gatherer = Gatherer::new(options, reading)?;
-    let image = async |source: &Arc<dyn ImageSource>, top: &RawManifest, image: &PlatformImage| {
-        let raw = if is_index(&top.media_type) { source.manifest(&image.descriptor).await? } else { top.clone() };
-        load(&**source, raw).await
-    };
     let mut loaded = Vec::new();
     for (one, other) in &pairs {
         let is_same = one.descriptor.digest() == other.descriptor.digest();
-        let load = async { try_join!(image(before, &top_before, one), image(after, &top_after, other)) };
+        let load = async { try_join!(one.load(&**before), other.load(&**after)) };
         loaded.push(if is_same { None } else { Some(load.await?) });
     }
     for (number, ((one, other), loaded_pair)) in pairs.into_iter().zip(&loaded).enumerate() {

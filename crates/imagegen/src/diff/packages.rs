@@ -13,8 +13,7 @@ use vast_envhash::{Change, Distribution, Inventory, Need, Package, Venv, may_rea
 
 use super::Kind;
 use super::files::{FileChange, Files};
-use crate::digest::Digest;
-use crate::layer::NodeKind;
+use crate::layer::{ContentDigest, NodeKind};
 
 /// Where dpkg keeps what belongs to each package.
 const DPKG_INFO: &str = "var/lib/dpkg/info";
@@ -145,7 +144,7 @@ struct DebianPackage {
     /// Whether there is a list of its files and their digests. A few packages have none.
     listed: bool,
     /// The digest of that list.
-    files: Option<Digest>,
+    files: Option<ContentDigest>,
     /// Whether it counts for the environment hash.
     counts: bool,
 }
@@ -227,7 +226,7 @@ fn distributions(files: &Files, venvs_known: bool) -> BTreeMap<String, Vec<Distr
     for (path, _) in files.tree.iter() {
         let known = (venvs_known && path.starts_with("venv"))
             || (has_dpkg && path.starts_with("usr/lib/python3/dist-packages"));
-        if known || !is_metadata(path) {
+        if known || !is_metadata(&path) {
             continue;
         }
         let (Some(place), Some(name)) = (path.parent(), path.file_name().and_then(|name| name.to_str())) else {

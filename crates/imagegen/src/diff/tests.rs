@@ -11,7 +11,7 @@ use super::fold::{Count, Line, fold};
 use super::packages::{self, Known, PackageChange};
 use super::{Aspect, Kind};
 use crate::digest::Digest;
-use crate::layer::{Entry, Kind as EntryKind, LayerIndex, Metadata};
+use crate::layer::{ContentDigest, Entry, Kind as EntryKind, LayerIndex, Metadata};
 
 impl Kind {
     pub(super) fn mirrored(self) -> Self {
@@ -36,7 +36,7 @@ fn layer(lines: &[&str]) -> (Digest, Arc<LayerIndex>) {
         } else if let Some((path, target)) = what.split_once("<-") {
             (path, EntryKind::Hardlink { target: target.into() })
         } else if let Some((path, text)) = what.split_once('=') {
-            content = (text != "?").then(|| Digest::of(text.as_bytes()));
+            content = (text != "?").then(|| ContentDigest::of(text.as_bytes()));
             (path, EntryKind::File { size: text.len() as u64 })
         } else {
             (what.trim_end_matches('/'), EntryKind::Directory)

@@ -13,7 +13,6 @@ mod refusal;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use oci_spec::image::Descriptor;
 use vast_envhash::Inventory;
 
 use crate::Error;
@@ -24,7 +23,7 @@ use crate::build::stack::{LayerBlob, Stack, StackLayer, layers_of};
 use crate::build::{BuildProblem, Built, envhash};
 use crate::environment::touching;
 use crate::layer::{Compression, IndexCache, Tree};
-use crate::manifest::{PlatformImage, blocking, images, is_index, load};
+use crate::manifest::{blocking, images, is_index};
 use crate::platform::Platform;
 use crate::publish::Publication;
 use crate::record::{Attachment, RecordedIndexes, path_indexes, recorded_environment};
@@ -114,23 +113,15 @@ pub async fn extend(
         how: Writing { work: work.path().to_owned(), compression: options.compression, threads: options.threads },
     };
     let (mut built, mut reports, mut attachments) = (Vec::new(), Vec::new(), Vec::new());
-    for PlatformImage { platform, descriptor } in images(&**source).await? {
-        let image = load(&**source, manifest_of(source, &descriptor, is_index(&top.media_type)).await?).await?;
-        let (image, report, attached) = extending.platform(platform, image).await?;
+    for listed in images(&**source).await? {
+        let image = listed.load(&**source).await?;
+        let (image, report, attached) = extending.platform(listed.platform, image).await?;
         built.push(image);
         reports.push(report);
         attachments.extend(attached);
     }
     let built = Built::of(built, is_index(&top.media_type), work)?;
     Ok(Extended { built, platforms: reports, attachments })
-}
-
-async fn manifest_of(
-    source: &Arc<dyn ImageSource>,
-    descriptor: &Descriptor,
-    indexed: bool,
-) -> Result<crate::source::RawManifest, Error> {
-    if indexed { source.manifest(descriptor).await } else { source.top().await }
 }
 
 struct Extending<'a> {

@@ -8,6 +8,7 @@ use tempfile::TempPath;
 
 use super::behind::Behind;
 use super::compress::Compressor;
+use super::content::ContentHashing;
 use super::{Compression, Entry, IndexWriter, Kind, TarWriter};
 use crate::digest::{Digest, Hashing};
 
@@ -44,9 +45,9 @@ impl LayerWriter {
 
     /// Adds an entry; see [`TarWriter::append`].
     pub fn append(&mut self, entry: &Entry, content: &mut dyn Read) -> io::Result<()> {
-        let mut content = Hashing::new(content);
+        let mut content = ContentHashing::new(content);
         self.archive.append(entry, &mut content)?;
-        let digest = matches!(entry.kind, Kind::File { .. }).then(|| content.finish().1);
+        let digest = matches!(entry.kind, Kind::File { .. }).then(|| content.finish());
         self.index.push(entry, digest.as_ref())
     }
 

@@ -1,11 +1,11 @@
 //! A layer's index as bytes: the **path index** that is recorded with published images.
 //!
-//! # Format, version 1
+//! # Format, version 2
 //! Media type [`PATH_INDEX`]. One zstd frame whose window is at most 8 MiB; unpacked:
 //!
 //! | part | bytes |
 //! |---|---|
-//! | magic | `vast path index 1` and LF |
+//! | magic | `vast path index 2` and LF |
 //! | entries | as below, in the order of the layer's archive, whiteouts included |
 //! | end | the byte `ff`, the number of entries (varint), the layer's diff id (32 bytes); nothing follows |
 //!
@@ -15,7 +15,7 @@
 //! | path | varint: how many bytes it shares with the start of the path before; text: the rest |
 //! | metadata | varints: mode, uid, gid; zigzag varint: time in seconds since 1970 |
 //! | attributes | varint: how many; for each two texts, name and value, sorted by name |
-//! | file | varint: size; 32 bytes: the SHA-256 of its content |
+//! | file | varint: size; 32 bytes: the BLAKE3 digest of its content |
 //! | link | text: where it points; of a hard link a path like the entry's |
 //! | device | varints: major, minor |
 //!
@@ -27,16 +27,16 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io::{self, BufReader, Read, Write};
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 
 use super::index::MAX_ENTRIES;
-use super::{Entry, Kind, LayerError, LayerIndex, Metadata};
+use super::{ContentDigest, Entry, Kind, LayerError, LayerIndex, Metadata};
 use crate::digest::Digest;
 
 /// The media type of a path index.
-pub const PATH_INDEX: &str = "application/vnd.vast.imagegen.path-index.v1+zstd";
+pub const PATH_INDEX: &str = "application/vnd.vast.imagegen.path-index.v2+zstd";
 
-const MAGIC: &[u8] = b"vast path index 1\n";
+const MAGIC: &[u8] = b"vast path index 2\n";
 const END: u8 = 0xff;
 
 /// Fast to write, and what is larger than this gains nothing: half of an index are digests.
@@ -69,7 +69,7 @@ impl IndexWriter {
     }
 
     /// Adds an entry; of a file with the digest of its content.
-    pub fn push(&mut self, entry: &Entry, content: Option<&Digest>) -> io::Result<()> {
+    pub fn push(&mut self, entry: &Entry, content: Option<&ContentDigest>) -> io::Result<()> {
         let path = entry.path.as_os_str().as_bytes();
         let shared = path.iter().zip(&self.last).take_while(|(a, b)| a == b).count();
         let mut bytes = vec![number_of(&entry.kind)];
@@ -154,7 +154,7 @@ impl LayerIndex {
         if reader.varint()? != index.entries.len() as u64 {
             return Err(LayerError::Damaged("it has another number of entries than it says"));
         }
-        let diff_id = reader.digest()?;
+        let diff_id = Digest::from_bytes(reader.digest()?);
         if reader.inner.read(&mut [0])? != 0 {
             return Err(LayerError::Damaged("something follows its end"));
         }
@@ -242,19 +242,25 @@ impl<R: Read> Reader<R> {
         u32::try_from(self.varint()?).map_err(|_| LayerError::Damaged("a number in it is too large"))
     }
 
-    fn digest(&mut self) -> Result<Digest, LayerError> {
+    fn digest(&mut self) -> Result<[u8; 32], LayerError> {
         let mut bytes = [0; 32];
         self.fill(&mut bytes)?;
-        Ok(Digest::from_bytes(bytes))
+        Ok(bytes)
     }
 
     fn text(&mut self, limit: u64) -> Result<Vec<u8>, LayerError> {
+        let length = self.length(limit)?;
+        self.bytes(length)
+    }
+
+    /// The length of a text that follows.
+    fn length(&mut self, limit: u64) -> Result<usize, LayerError> {
         let length = self.varint()?;
         if length > limit {
             return Err(LayerError::TooMuch { limit, what: "bytes in one name or attribute" });
         }
         self.charge(length)?;
-        self.bytes(usize::try_from(length).unwrap_or_default())
+        Ok(usize::try_from(length).unwrap_or_default())
     }
 
     fn charge(&mut self, bytes: u64) -> Result<(), LayerError> {
@@ -265,16 +271,17 @@ impl<R: Read> Reader<R> {
         Ok(())
     }
 
-    fn entry(&mut self, kind: u8, last: &mut Vec<u8>) -> Result<(Entry, Option<Digest>), LayerError> {
+    fn entry(&mut self, kind: u8, last: &mut Vec<u8>) -> Result<(Entry, Option<ContentDigest>), LayerError> {
         let shared = usize::try_from(self.varint()?).unwrap_or(usize::MAX);
         if shared > last.len() {
             return Err(LayerError::Damaged("a path shares more than there is"));
         }
         last.truncate(shared);
-        let rest = self.text(MAX_PATH_BYTES)?;
+        let rest = self.length(MAX_PATH_BYTES)?;
         // Each path is kept in full.
         self.charge(shared as u64)?;
-        last.extend_from_slice(&rest);
+        last.resize(shared + rest, 0);
+        self.fill(&mut last[shared..])?;
         let path = plain(last)?;
         let (mode, uid, gid) = (self.small()?, self.varint()?, self.varint()?);
         let mtime = unzigzag(self.varint()?);
@@ -287,7 +294,7 @@ impl<R: Read> Reader<R> {
             0 => Kind::Directory,
             1 => {
                 let size = self.varint()?;
-                content = Some(self.digest()?);
+                content = Some(ContentDigest::from_bytes(self.digest()?));
                 Kind::File { size }
             }
             2 => Kind::Symlink { target: self.target()? },
@@ -330,13 +337,9 @@ impl<R: Read> Reader<R> {
 /// A path of an entry: relative, and in its one plain form.
 fn plain(bytes: &[u8]) -> Result<PathBuf, LayerError> {
     let path = Path::new(std::ffi::OsStr::from_bytes(bytes));
-    let is_plain = bytes.len() as u64 <= MAX_PATH_BYTES
-        && !bytes.contains(&0)
-        && path.components().all(|part| matches!(part, Component::Normal(_)))
-        && !bytes.ends_with(b"/")
-        && !bytes.windows(2).any(|pair| pair == b"//")
-        && !bytes.split(|&byte| byte == b'/').any(|part| part == b".");
-    if is_plain {
+    let is_name = |name: &[u8]| !matches!(name, b"" | b"." | b"..");
+    let is_plain = bytes.is_empty() || bytes.split(|&byte| byte == b'/').all(is_name);
+    if is_plain && bytes.len() as u64 <= MAX_PATH_BYTES && !bytes.contains(&0) {
         Ok(path.to_owned())
     } else {
         Err(LayerError::Unsafe { path: path.to_owned(), why: "is no plain path" })
@@ -361,7 +364,7 @@ mod tests {
         prop::collection::vec(part, 1..4).prop_map(|parts| OsString::from_vec(parts.join(&b'/')).into())
     }
 
-    fn entry() -> impl Strategy<Value = (Entry, Option<Digest>)> {
+    fn entry() -> impl Strategy<Value = (Entry, Option<ContentDigest>)> {
         let kind = prop_oneof![
             Just(Kind::Directory),
             any::<u64>().prop_map(|size| Kind::File { size }),
@@ -373,7 +376,7 @@ mod tests {
             (any::<u32>(), any::<u32>()).prop_map(|(major, minor)| Kind::BlockDevice { major, minor }),
         ];
         (path(), kind, metadata(), any::<[u8; 32]>()).prop_map(|(path, kind, metadata, content)| {
-            let content = matches!(kind, Kind::File { .. }).then(|| Digest::from_bytes(content));
+            let content = matches!(kind, Kind::File { .. }).then(|| ContentDigest::from_bytes(content));
             (Entry { path, kind, metadata }, content)
         })
     }
@@ -426,7 +429,7 @@ mod tests {
             let error = decoded(body).unwrap_err().to_string();
             assert!(error.contains(why), "{error}: {why}");
         }
-        assert!(LayerIndex::decode(&zstd::encode_all(&b"vast path index 2\n"[..], 1).unwrap()[..]).is_err());
+        assert!(LayerIndex::decode(&zstd::encode_all(&b"vast path index 1\n"[..], 1).unwrap()[..]).is_err());
         assert!(LayerIndex::decode(&b"noise"[..]).is_err());
     }
 }

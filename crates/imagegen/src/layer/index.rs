@@ -9,8 +9,8 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use tokio::sync::OwnedMutexGuard;
 
 use super::read::UNPACKED;
-use super::{Entry, Kind, LayerError, MAX_LAYER_BYTES, TarReader, decompressed_within};
-use crate::digest::{Digest, Hashing};
+use super::{ContentDigest, Entry, Kind, LayerError, MAX_LAYER_BYTES, TarReader, decompressed_within};
+use crate::digest::Digest;
 
 /// Bounds the memory that a hostile layer can take; the largest images known have a tenth of it.
 pub(super) const MAX_ENTRIES: usize = 2_000_000;
@@ -24,7 +24,7 @@ pub struct LayerIndex {
     /// The entries.
     pub entries: Vec<Entry>,
     /// The digests of their contents, by number; only files have one.
-    pub contents: Vec<Option<Digest>>,
+    pub contents: Vec<Option<ContentDigest>>,
 }
 
 impl LayerIndex {
@@ -71,11 +71,7 @@ impl LayerIndex {
                 }
             }
             let content = match entry.kind {
-                Kind::File { .. } => {
-                    let mut content = Hashing::new(&mut reader);
-                    io::copy(&mut content, &mut io::sink())?;
-                    Some(content.finish().1)
-                }
+                Kind::File { .. } => Some(ContentDigest::of_all(&mut reader)?),
                 _ => None,
             };
             index.entries.push(entry);
@@ -87,7 +83,7 @@ impl LayerIndex {
 
     /// The digest of the content of the entry with this number, if it is a file whose content was read.
     #[must_use]
-    pub fn content(&self, number: usize) -> Option<Digest> {
+    pub fn content(&self, number: usize) -> Option<ContentDigest> {
         self.contents.get(number).copied().flatten()
     }
 }
@@ -112,7 +108,7 @@ impl IndexCache {
     /// A cache in `cache_directory`, or one that keeps nothing after the process.
     #[must_use]
     pub fn new(cache_directory: Option<&Path>) -> Self {
-        let directory = cache_directory.map(|directory| directory.join("layer-index-2"));
+        let directory = cache_directory.map(|directory| directory.join("layer-index-3"));
         Self { directory, known: Arc::default(), turns: Arc::default(), layer_limit_bytes: MAX_LAYER_BYTES }
     }
 
@@ -206,7 +202,7 @@ mod tests {
                 Entry { path: path.clone(), kind: Kind::File { size: 7 }, metadata: metadata.clone() },
                 Entry { path: "é\n".into(), kind: Kind::Hardlink { target: path }, metadata },
             ],
-            contents: vec![Some(Digest::of(b"content")), None],
+            contents: vec![Some(ContentDigest::of(b"content")), None],
         }
     }
 

@@ -1,8 +1,8 @@
 //! Following symbolic links inside a tree, as the kernel would with the tree as its root.
 
-use std::collections::VecDeque;
-use std::ffi::OsString;
-use std::path::{Component, Path, PathBuf};
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
 
 use super::tree::{NodeKind, Tree};
 
@@ -24,53 +24,49 @@ impl Tree {
     /// Follows every link in `path`, the last one only with `follow_last`. `..` does not climb above the root.
     #[must_use]
     pub fn resolve(&self, path: &Path, follow_last: bool) -> Resolved {
-        let mut left: VecDeque<Part> = parts(path).collect();
-        let mut real = PathBuf::new();
+        // The next part last.
+        let mut left: Vec<&OsStr> = parts(path).rev().collect();
+        let mut real = PathBuf::with_capacity(path.as_os_str().len());
+        // The places from the root to `real`: nothing is looked up twice.
+        let mut way = vec![self.top()];
         let mut links = 0;
-        while let Some(part) = left.pop_front() {
-            let name = match part {
-                Part::Up => {
-                    real.pop();
-                    continue;
+        while let Some(name) = left.pop() {
+            if name == ".." {
+                if real.pop() {
+                    way.pop();
                 }
-                Part::Name(name) => name,
-            };
-            match self.get(&real).map(|node| &node.kind) {
-                None | Some(NodeKind::Directory) => {}
-                Some(_) => return Resolved::NotADirectory(real),
-            }
-            real.push(name);
-            let Some(NodeKind::Symlink { target }) = self.get(&real).map(|node| &node.kind) else { continue };
-            if left.is_empty() && !follow_last {
                 continue;
             }
-            links += 1;
-            if links > MAX_LINKS {
-                return Resolved::Loop;
+            let Some(place) = way.last() else { break };
+            if place.node.is_some_and(|node| node.kind != NodeKind::Directory) {
+                return Resolved::NotADirectory(real);
             }
-            real.pop();
-            if target.is_absolute() {
-                real.clear();
+            let next = place.enter(name);
+            if let Some(NodeKind::Symlink { target }) = next.node.map(|node| &node.kind)
+                && (follow_last || !left.is_empty())
+            {
+                links += 1;
+                if links > MAX_LINKS {
+                    return Resolved::Loop;
+                }
+                if target.is_absolute() {
+                    real.clear();
+                    way.truncate(1);
+                }
+                left.extend(parts(target).rev());
+                continue;
             }
-            for part in parts(target).collect::<Vec<_>>().into_iter().rev() {
-                left.push_front(part);
-            }
+            real.push(name);
+            way.push(next);
         }
         Resolved::Path(real)
     }
 }
 
-enum Part {
-    Name(OsString),
-    Up,
-}
-
-fn parts(path: &Path) -> impl Iterator<Item = Part> {
-    path.components().filter_map(|component| match component {
-        Component::Normal(name) => Some(Part::Name(name.to_owned())),
-        Component::ParentDir => Some(Part::Up),
-        Component::RootDir | Component::CurDir | Component::Prefix(_) => None,
-    })
+/// The names along a path, `..` among them.
+fn parts(path: &Path) -> impl DoubleEndedIterator<Item = &OsStr> {
+    let parts = path.as_os_str().as_bytes().split(|byte| *byte == b'/');
+    parts.filter(|part| !part.is_empty() && *part != b".").map(OsStr::from_bytes)
 }
 
 #[cfg(test)]

@@ -6,8 +6,9 @@ use std::sync::Arc;
 use serde_json::{Map, Value};
 use vast_envhash::Inventory;
 
+use crate::build::stack::Lower;
 use crate::digest::Digest;
-use crate::layer::{LayerIndex, NodeKind, Tree};
+use crate::layer::{ContentDigest, LayerIndex, NodeKind, Tree};
 
 /// One of the three images, for one platform.
 #[derive(Clone)]
@@ -19,6 +20,8 @@ pub(super) struct Side {
     pub(super) indexes: Vec<Arc<LayerIndex>>,
     /// What the layers amount to.
     pub(super) tree: Tree,
+    /// What some of them do: of the image those of its base, of the new base those of the old one.
+    pub(super) lower: Lower,
 }
 
 /// Everything about one platform of one image.
@@ -65,7 +68,7 @@ impl View<'_> {
         }
     }
 
-    fn content(&self, kind: &NodeKind) -> Option<Digest> {
+    fn content(&self, kind: &NodeKind) -> Option<ContentDigest> {
         let NodeKind::File { content, .. } = kind else { return None };
         self.indexes.get(content.layer)?.content(content.entry)
     }

@@ -11,10 +11,10 @@ use super::facts::Side;
 use super::plan::Indexes;
 use crate::Error;
 use crate::build::envhash;
-use crate::build::stack::{LayerBlob, Stack, StackLayer, layers_of};
+use crate::build::stack::{LayerBlob, Lower, Stack, StackLayer, layers_of, trees};
 use crate::digest::Digest;
-use crate::layer::{IndexCache, Tree};
-use crate::manifest::{config_of, malformed, platform_of};
+use crate::layer::IndexCache;
+use crate::manifest::{config_of, platform_of};
 use crate::record::{Attachment, RecordedIndexes, environment, path_indexes, recorded_environment};
 use crate::source::{Image, ImageSource};
 
@@ -48,12 +48,23 @@ impl Gatherer {
     }
 
     /// All about one image. Layers without a path index are streamed for their headers; then the indexes are to be attached.
-    pub(super) async fn image(&self, source: &Arc<dyn ImageSource>, image: Image) -> Result<Gathered, Error> {
+    ///
+    /// What the layers amount to that it has in common with the old base is kept as well; `alike` may have it already.
+    pub(super) async fn image(
+        &self,
+        source: &Arc<dyn ImageSource>,
+        image: Image,
+        old_base: &[Digest],
+        alike: Option<&Side>,
+    ) -> Result<Gathered, Error> {
         let reference = source.reference();
         let layers = layers_of(&image, &LayerBlob::Source(Arc::clone(source)), &reference)?;
         let mut recorded = RecordedIndexes::of(source, &image).await?;
         recorded.load(&layers, &self.cache).await?;
-        let tree = std::mem::take(Stack::new(layers.clone()).tree(&self.cache).await?);
+        let diff_ids = diff_ids(&layers);
+        let lower = diff_ids.iter().zip(old_base).take_while(|(one, other)| one == other).count();
+        let known = alike.and_then(|alike| alike.lower_of(&diff_ids)).filter(|(known, _)| *known <= lower);
+        let (below, tree) = trees(&layers, known, lower, &self.cache).await?;
         let mut indexes: Indexes = Vec::new();
         for layer in &layers {
             indexes.push(layer.index(&self.cache).await?);
@@ -63,7 +74,7 @@ impl Gatherer {
             let read = attachment.map(|attachment| Read { reference: reference.clone(), attachment });
             self.read.lock().await.extend(read);
         }
-        let side = Side { config: config_of(&image, &reference)?, diff_ids: diff_ids(&layers), indexes, tree };
+        let side = Side { config: config_of(&image, &reference)?, diff_ids, indexes, tree, lower: (lower, below) };
         Ok(Gathered { source: Arc::clone(source), image, layers, recorded, side })
     }
 
@@ -96,14 +107,15 @@ impl Gatherer {
 
 impl Side {
     /// The old base of `image`, whose first layers it has: what they amount to is known from the image.
-    pub(super) fn base_of(image: &Self, config: Map<String, Value>, diff_ids: Vec<Digest>) -> Result<Self, Error> {
-        let mut tree = Tree::default();
-        let indexes: Indexes = image.indexes.iter().take(diff_ids.len()).cloned().collect();
-        for (number, index) in indexes.iter().enumerate() {
-            // It was applied before, as part of the image.
-            tree.apply(number, index).map_err(|error| malformed("layer", "the old base", &error.to_string()))?;
-        }
-        Ok(Self { config, diff_ids, indexes, tree })
+    pub(super) fn base_of(image: &Self, config: Map<String, Value>, diff_ids: Vec<Digest>) -> Self {
+        let (layers, tree) = image.lower.clone();
+        Self { config, diff_ids, indexes: image.indexes[..layers].to_vec(), lower: (layers, tree.clone()), tree }
+    }
+
+    /// What its lower layers amount to, if an image with these diff ids has the same.
+    fn lower_of(&self, diff_ids: &[Digest]) -> Option<Lower> {
+        let (count, _) = self.lower;
+        (self.diff_ids.get(..count)? == diff_ids.get(..count)?).then(|| self.lower.clone())
     }
 }
 

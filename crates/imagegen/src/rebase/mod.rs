@@ -30,12 +30,12 @@ use crate::build::stack::{Stack, StackLayer};
 use crate::build::{Built, envhash};
 use crate::digest::Digest;
 use crate::layer::{Compression, IndexCache};
-use crate::manifest::{PlatformImage, blocking, config_of, images, is_index, load, of_platform};
+use crate::manifest::{PlatformImage, blocking, config_of, images, is_index, of_platform};
 use crate::platform::Platform;
 use crate::publish::Publication;
 use crate::record::{RecordedIndexes, recorded_environment};
 use crate::reference::{Reference, RegistryReference};
-use crate::source::{Image, ImageSource, RawManifest};
+use crate::source::{Image, ImageSource};
 use crate::transport::{TransportOptions, open_source};
 
 pub use config::FieldConflict;
@@ -187,12 +187,11 @@ impl<'a> Rebasing<'a> {
     /// Notes in `own` which layers are the image's alone.
     async fn every_platform(&self, reference: &Reference, own: &mut Vec<Digest>) -> Result<Rebased, Error> {
         let source: Arc<dyn ImageSource> = open_source(reference, self.transports).await?.into();
-        let top = source.top().await?;
-        let indexed = is_index(&top.media_type);
+        let indexed = is_index(&source.top().await?.media_type);
         let (mut outcomes, mut built) = (Vec::new(), Vec::new());
-        for PlatformImage { platform, descriptor } in images(&*source).await? {
-            let raw = if indexed { source.manifest(&descriptor).await? } else { top.clone() };
-            let (outcome, image) = self.platform(&source, reference, &platform, raw, own).await?;
+        for listed in images(&*source).await? {
+            let image = listed.load(&*source).await?;
+            let (outcome, image) = self.platform(&source, reference, &listed.platform, image, own).await?;
             outcomes.push(outcome);
             built.extend(image);
         }
@@ -212,14 +211,13 @@ impl<'a> Rebasing<'a> {
         source: &Arc<dyn ImageSource>,
         reference: &Reference,
         platform: &Platform,
-        raw: RawManifest,
+        image: Image,
         own: &mut Vec<Digest>,
     ) -> Result<(Outcome, Option<BuiltImage>), Error> {
         let outcome = |conflicts: Vec<Conflict>, current| {
             let possible = conflicts.iter().all(|conflict| self.options.allow.contains(&conflict.kind()));
             Outcome { platform: platform.clone(), current, conflicts, possible }
         };
-        let image = load(&**source, raw).await?;
         let Some(onto) = of_platform(&self.onto_images, platform) else {
             let existing = self.onto_images.iter().map(|image| image.platform.clone()).collect();
             return Ok((outcome(vec![Conflict::Platform { existing }], false), None));
@@ -232,9 +230,9 @@ impl<'a> Rebasing<'a> {
         for layer in &layers[shared..] {
             own.push(layer.digest()?);
         }
-        let new = self.new_base(&onto.descriptor).await?;
-        let gathered = self.gatherer.image(source, image).await?;
-        let old = Side::base_of(&gathered.side, config_of(&old_image, &old_source.reference())?, old_layers)?;
+        let new = self.new_base(onto, &old_layers).await?;
+        let gathered = self.gatherer.image(source, image, &old_layers, Some(&new.side)).await?;
+        let old = Side::base_of(&gathered.side, config_of(&old_image, &old_source.reference())?, old_layers);
         let mut facts = Facts { old: &old, image: &gathered.side, new: &new.side, environments: None };
         if let Some(conflict) = plan::not_a_base(&facts) {
             return Ok((outcome(vec![conflict], false), None));
@@ -262,16 +260,14 @@ impl<'a> Rebasing<'a> {
         Ok((decided, Some(image)))
     }
 
-    async fn new_base(&self, descriptor: &oci_spec::image::Descriptor) -> Result<Arc<Gathered>, Error> {
-        let key = descriptor.digest().to_string();
+    async fn new_base(&self, onto: &PlatformImage, old_base: &[Digest]) -> Result<Arc<Gathered>, Error> {
+        let key = onto.descriptor.digest().to_string();
         let mut bases = self.bases.lock().await;
         if let Some(known) = bases.get(&key) {
             return Ok(Arc::clone(known));
         }
-        let top = self.onto.top().await?;
-        let raw = if is_index(&top.media_type) { self.onto.manifest(descriptor).await? } else { top };
-        let image = load(&*self.onto, raw).await?;
-        let gathered = Arc::new(self.gatherer.image(&self.onto, image).await?);
+        let image = onto.load(&*self.onto).await?;
+        let gathered = Arc::new(self.gatherer.image(&self.onto, image, old_base, None).await?);
         bases.insert(key, Arc::clone(&gathered));
         Ok(gathered)
     }

@@ -141,7 +141,7 @@ impl Walk<'_> {
 
     fn check_below(&mut self, path: &Path) {
         let below: BTreeSet<PathBuf> =
-            self.old.tree.below(path).chain(self.new.tree.below(path)).map(|(below, _)| below.to_owned()).collect();
+            self.old.tree.below(path).chain(self.new.tree.below(path)).map(|(below, _)| below).collect();
         for path in below {
             self.check(&path);
         }

@@ -134,7 +134,11 @@ mod tests {
         #[test]
         fn what_the_library_takes_in_lower_case_is_taken_here(text in texts()) {
             if let Ok(reference) = text.parse::<Reference>() {
-                let strange = !text.is_ascii() || text.contains('A') || text.contains("sha512");
+                // `a_b.io/c` fits its grammar as a name without a host, and then it takes `a_b.io` for a host all the same.
+                let strange = !text.is_ascii()
+                    || text.contains('A')
+                    || text.contains("sha512")
+                    || !is_host(reference.registry());
                 prop_assert!(strange || parse(&text) == Some(reference), "{text}");
             }
         }

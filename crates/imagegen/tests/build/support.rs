@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
 use serde_json::Value;
@@ -207,7 +207,7 @@ pub(crate) fn listing(reference: &Reference) -> BTreeMap<String, String> {
             let wanted: BTreeSet<usize> = files.map(|(number, _)| number).collect();
             spool.take(number, source.open_blob(descriptor).await.unwrap(), &wanted, u64::MAX).unwrap();
         }
-        let line = |(path, node): (&Path, &vast_imagegen::layer::Node)| {
+        let line = |(path, node): (PathBuf, &vast_imagegen::layer::Node)| {
             let kind = match &node.kind {
                 NodeKind::Directory => "dir".to_owned(),
                 NodeKind::File { content, .. } => {

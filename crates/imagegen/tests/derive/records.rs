@@ -116,3 +116,31 @@ fn what_a_build_read_itself_counts_for_more_than_what_its_base_says() {
     bench.build("app:v1", "FROM REGISTRY/plain:v1\nCOPY a /a\n", &[("a", "a")]);
     assert_eq!(bench.recorded_indexes("app:v1", PLATFORMS[0])[..2], bench.recorded_indexes("base:v1", PLATFORMS[0]));
 }
+
+#[test]
+fn what_an_image_says_of_itself_is_read_once() {
+    let bench = Bench::new();
+    for (version, content) in [("v1", "before"), ("v2", "after")] {
+        bench.build(&format!("base:{version}"), "FROM scratch\nCOPY a /etc/a\n", &[("a", content)]);
+    }
+    bench.build("app:v1", "FROM REGISTRY/base:v1\nCOPY b /opt/b\n", &[("b", "b")]);
+    // With an index and without: then the configuration has to be read for the platform alone.
+    let alone = format!("app@{}", bench.image("app:v1", PLATFORMS[0]).raw.digest());
+    for image in ["app:v1", &*alone] {
+        let mut mark = bench.mark();
+        let mut check = |what: &str| {
+            let log = bench.registry.log();
+            let read = log[mark..].iter().filter(|entry| entry.method == "GET" && entry.status == 200);
+            let mut named: Vec<&str> = read.map(|entry| &*entry.target).filter(|at| at.contains("/sha256:")).collect();
+            let all = named.len();
+            named.sort_unstable();
+            named.dedup();
+            assert!(all > 3 && named.len() == all, "{what} of {image}: {:#?}", &log[mark..]);
+            mark = log.len();
+        };
+        bench.extend(image, &[("opt/c", "c")], false, "app:extended").unwrap();
+        check("extend");
+        bench.rebase(image, "base:v2", &[], "app:rebased").unwrap();
+        check("rebase");
+    }
+}

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use vast_imagegen::Error;
@@ -219,11 +219,11 @@ impl Bench {
             tree.apply(number, &index).unwrap();
             indexes.push(index);
         }
-        let line = |(path, node): (&Path, &vast_imagegen::layer::Node)| {
+        let line = |(path, node): (PathBuf, &vast_imagegen::layer::Node)| {
             let kind = match &node.kind {
                 NodeKind::Directory => "dir".to_owned(),
                 NodeKind::File { content, .. } => {
-                    format!("file {}", indexes[content.layer].content(content.entry).unwrap().short())
+                    format!("file {}", indexes[content.layer].content(content.entry).unwrap())
                 }
                 NodeKind::Symlink { target } => format!("-> {}", target.display()),
                 other => format!("{other:?}"),
