@@ -2,12 +2,12 @@
 
 use std::fs;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Arc, Mutex};
 
-use vast_imagegen::build::runner::{Invocation, Runner};
-use vast_imagegen::build::{Build, Engine};
+use vast_imagegen::build::runner::{Invocation, Runner, System};
+use vast_imagegen::build::{Build, Engine, NamedContext};
 use vast_imagegen::reference::Reference;
 
 use super::corpus::unpacked::facts;
@@ -197,13 +197,43 @@ fn what_processes_delete_and_replace_is_what_buildah_and_umoci_make_of_it() {
     }
 }
 
+/// Runs programs, and makes a file when one of them has said something.
+struct Witness {
+    system: System,
+    said: &'static str,
+    file: PathBuf,
+}
+
+impl Runner for Witness {
+    fn run(&self, invocation: &Invocation, line: &mut dyn FnMut(&str)) -> io::Result<bool> {
+        self.system.run(invocation, &mut |text| {
+            line(text);
+            if text == self.said {
+                fs::write(&self.file, "").unwrap();
+            }
+        })
+    }
+
+    fn end_all(&self) {
+        self.system.end_all();
+    }
+}
+
 #[test]
 fn a_failing_command_is_named_by_its_line() {
     assert_root();
-    let workplace = with_shell(Workplace::new(
-        "FROM scratch\nCOPY shell /\nARG A=1\nRUN echo fine\nRUN \\\n  echo this is why >&2; exit 3\n",
+    // buildah may end with a command before it has passed on what that said last: so this one waits until it is heard.
+    let mut workplace = with_shell(Workplace::new(
+        "FROM scratch\nCOPY shell /\nARG A=1\nRUN echo fine\n\
+         RUN --mount=type=bind,from=heard,target=/heard \\\n  echo this is why >&2; until [ -e /heard/it ]; do :; done; exit 3\n",
     ));
-    let (said, _) = workplace.refusal(|options| options.engine = Engine::Auto);
+    let heard = workplace.path("heard");
+    fs::create_dir(&heard).unwrap();
+    workplace.runner = Arc::new(Witness { system: System::default(), said: "this is why", file: heard.join("it") });
+    let (said, _) = workplace.refusal(|options| {
+        options.engine = Engine::Auto;
+        options.contexts.insert("heard".to_owned(), NamedContext::Directory(heard));
+    });
     assert!(said.starts_with("image/Dockerfile:5: the command failed: "), "{said}");
     assert!(said.ends_with("exit status 3 (this is why)"), "{said}");
     let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
