@@ -22,7 +22,7 @@ fuzz_target!(|bytes: &[u8]| {
         let _ = tree.apply(1, &index);
     }
     for (path, _) in tree.iter() {
-        let parent = path.parent().unwrap_or(path);
+        let parent = path.parent().unwrap_or(&path);
         assert!(tree.is_directory(parent), "{}", path.display());
     }
     let Ok(plain) = decompressed_within(Box::new(Cursor::new(bytes.to_vec())), LIMIT_BYTES) else { return };
