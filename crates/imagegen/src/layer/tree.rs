@@ -149,7 +149,8 @@ impl Tree {
     /// Entries below a link to a directory go where it points, as containerd and the kernel treat them.
     ///
     /// # Errors
-    /// Entries that cannot be placed: below something that is no directory, in a loop of links, hard links to nothing.
+    /// Entries that cannot be placed: below something that is no directory, in a loop of links, hard links to nothing, paths
+    /// that are longer than Linux takes. More directories than anybody needs that no layer mentions. The tree is then in between.
     pub fn apply(&mut self, layer: usize, index: &LayerIndex) -> Result<(), LayerError> {
         for entry in &index.entries {
             match whiteout(&entry.path) {
@@ -279,5 +280,7 @@ pub(crate) fn whiteout(path: &Path) -> Option<Whiteout> {
     })
 }
 
+#[cfg(test)]
+mod model;
 #[cfg(test)]
 mod tests;

@@ -16,7 +16,7 @@ pub(super) struct Directory(pub(super) BTreeMap<OsString, Child>);
 #[derive(Debug, Clone)]
 pub(super) struct Child {
     pub(super) node: Node,
-    /// What is in it; a directory without anything in it has none, like all that is no directory.
+    /// What is in it; what is no directory has none, and a directory without anything in it need not have one.
     pub(super) below: Option<Arc<Directory>>,
 }
 
