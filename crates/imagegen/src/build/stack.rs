@@ -192,8 +192,8 @@ impl Stack {
 /// What some first layers of an image amount to, and how many those are.
 pub(crate) type Lower = (usize, Tree);
 
-/// What the first `lower` of `layers` amount to, if there are as many, and what all of them do. Some of them, no more than `lower`, may be `known`
-/// from another image that has the same. Streams the headers of the layers that `cache` does not know.
+/// What the first `lower` of `layers` amount to, if there are as many, and what all of them do. Some of them, no more than
+/// `lower`, may be `known` from another image that has the same. Streams the headers of the layers that `cache` does not know.
 pub(crate) async fn trees(
     layers: &[StackLayer],
     known: Option<Lower>,
