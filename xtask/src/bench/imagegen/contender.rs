@@ -95,11 +95,7 @@ impl Contender {
                 umoci insert --image out:large --tag extended \"$OVERLAY\" / > log 2>&1\nsync -f out\n"
                 .to_owned(),
         };
-        // What skopeo's script mounts is gone with it.
-        let mut command = Command::new(if self == Self::Skopeo { "unshare" } else { "bash" });
-        if self == Self::Skopeo {
-            command.args(["--mount", "bash"]);
-        }
+        let mut command = Command::new("bash");
         command.args(["-euo", "pipefail", "-c", &script]).current_dir(scene.work());
         command.env("IMAGEGEN", scene.binary()).env("REGISTRY", scene.registry()).env("OTHER", scene.other_registry());
         command.env("TREE", scene.tree()).env("FOLDER", scene.tree_folder()).env("APP", scene.app_folder());
@@ -171,13 +167,15 @@ fn tar_to(compressor: &str) -> String {
 /// skopeo keeps a note of which repositories of a registry have a blob, and has it mounted from there. Within one registry it
 /// may use that of an earlier run; into another registry it has none, as a CI machine that starts empty.
 fn skopeo(task: Task) -> String {
-    let forget = "mkdir -p /var/lib/containers/cache\nmount -t tmpfs tmpfs /var/lib/containers/cache\n";
     let copy = "skopeo copy --quiet --src-tls-verify=false --dest-tls-verify=false \"docker://$REGISTRY/large:1\"";
-    if task == Task::Pull {
-        return format!("{copy} oci:out:1 > log 2>&1\nsync -f out\n");
+    match task {
+        Task::Pull => format!("{copy} oci:out:1 > log 2>&1\nsync -f out\n"),
+        Task::Mount => format!("{copy} \"docker://$REGISTRY/skopeo-mounted-$RUN:1\" > log 2>&1\n"),
+        _ => format!(
+            "unshare --mount bash -euc 'mkdir -p /var/lib/containers/cache\nmount -t tmpfs tmpfs /var/lib/containers/cache\n\
+             {copy} \"docker://$OTHER/skopeo-$RUN:1\" > log 2>&1'\n"
+        ),
     }
-    let (note, to) = if task == Task::Mount { ("", "$REGISTRY/skopeo-mounted") } else { (forget, "$OTHER/skopeo") };
-    format!("{note}{copy} \"docker://{to}-$RUN:1\" > log 2>&1\n")
 }
 
 /// With a storage of its own, since a CI machine starts with an empty one.
