@@ -8,21 +8,19 @@ use super::origin::{Content, ItemKind};
 use super::problem::BuildProblem;
 use crate::Error;
 use crate::layer::spool::Spool;
-use crate::layer::{Compression, Entry, Kind, LayerFile, LayerWriter};
+use crate::layer::{Entry, Kind, LayerFile, LayerWriter, Writing};
 
-/// Writes the layer of `entries` into a file in `work`. `spool` has the contents that come from layers.
+/// Writes the layer of `entries` into a file. `spool` has the contents that come from layers.
 ///
 /// # Errors
 /// [`BuildProblem::Unreadable`] for a source that cannot be read or changes meanwhile; what writing meets.
 pub(super) fn write(
     entries: &[(PathBuf, Planned)],
     spool: Option<&Spool>,
-    work: &Path,
-    compression: Compression,
-    threads: usize,
+    how: &Writing,
 ) -> Result<LayerFile, BuildProblem> {
-    let failed = |source| Box::new(Error::File { action: "write a layer in", path: work.to_owned(), source });
-    let mut writer = LayerWriter::create(work, compression, threads).map_err(failed)?;
+    let failed = |source| Box::new(Error::File { action: "write a layer in", path: how.work.clone(), source });
+    let mut writer = LayerWriter::create(how).map_err(failed)?;
     let spooled = |content| spool.and_then(|spool| spool.path(content)).map(Path::to_owned);
     for (path, planned) in entries {
         let Some(kind) = kind(&planned.kind) else { continue };

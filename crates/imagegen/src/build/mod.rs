@@ -57,7 +57,7 @@ pub use runner::EngineError;
 
 use crate::Error;
 use crate::dockerfile::Dockerfile;
-use crate::layer::{Compression, IndexCache, MAX_LAYER_BYTES};
+use crate::layer::{Compression, IndexCache, MAX_LAYER_BYTES, Writing};
 use crate::platform::Platform;
 use crate::reference::Reference;
 use crate::source::ImageSource;
@@ -96,6 +96,8 @@ pub struct Options {
     pub limits: Limits,
     /// Threads that compress.
     pub threads: usize,
+    /// Whether the layers stay on this machine, as those of a layout do: its disk then writes them while they are made.
+    pub local: bool,
     /// Where indexes of base layers are kept between builds.
     pub cache: Option<PathBuf>,
     /// Where temporary files go.
@@ -106,6 +108,12 @@ pub struct Options {
     pub revision: Option<String>,
     /// `org.opencontainers.image.title`.
     pub title: Option<String>,
+}
+
+impl Options {
+    fn writing(&self, work: &Path) -> Writing {
+        Writing { work: work.to_owned(), compression: self.compression, threads: self.threads, stay: self.local }
+    }
 }
 
 /// Bounds on what is unpacked, in bytes.

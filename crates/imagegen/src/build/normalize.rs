@@ -4,13 +4,12 @@
 //! (PEP 552, "Specification"), which is moved by the same rule, so that both still agree.
 
 use std::io::{self, Cursor, Read};
-use std::path::Path;
 
 use super::Context;
 use super::stack::{StackLayer, blocking};
 use crate::Error;
 use crate::layer::{
-    Compression, Entry, Kind, LayerError, LayerFile, LayerWriter, MAX_LAYER_BYTES, TarReader, decompressed_within,
+    Entry, Kind, LayerError, LayerFile, LayerWriter, MAX_LAYER_BYTES, TarReader, Writing, decompressed_within,
 };
 
 /// Magic number, flags, time and size of the source: what a `.pyc` file begins with.
@@ -26,12 +25,11 @@ enum Failed {
 /// Writes a layer of a source anew.
 pub(super) async fn anew(layer: &StackLayer, context: &Context<'_>) -> Result<LayerFile, Error> {
     let (blob, options) = (layer.open().await?, context.options);
-    let (epoch, work, compression, threads) =
-        (options.epoch, context.work.to_owned(), options.compression, options.threads);
+    let (epoch, how) = (options.epoch, options.writing(context.work));
     // Whoever allows larger bases builds larger layers; one who allows smaller ones speaks of bases alone.
     let limit_bytes = options.limits.layer_bytes.max(MAX_LAYER_BYTES);
     let plain = move || decompressed_within(blob, limit_bytes).map_err(|error| Failed::Reading(error.into()));
-    let written = blocking(move || self::layer(plain()?, epoch, &work, compression, threads)).await?;
+    let written = blocking(move || self::layer(plain()?, epoch, &how)).await?;
     written.map_err(|failed| match failed {
         Failed::Reading(error) => layer.failed(error),
         Failed::Writing(source) => Error::File { action: "write a layer in", path: context.work.to_owned(), source },
@@ -39,15 +37,9 @@ pub(super) async fn anew(layer: &StackLayer, context: &Context<'_>) -> Result<La
 }
 
 /// Writes the uncompressed layer `plain` anew.
-fn layer(
-    plain: Box<dyn Read + Send>,
-    epoch: i64,
-    work: &Path,
-    compression: Compression,
-    threads: usize,
-) -> Result<LayerFile, Failed> {
+fn layer(plain: Box<dyn Read + Send>, epoch: i64, how: &Writing) -> Result<LayerFile, Failed> {
     let mut reader = TarReader::new(plain);
-    let mut writer = LayerWriter::create(work, compression, threads).map_err(Failed::Writing)?;
+    let mut writer = LayerWriter::create(how).map_err(Failed::Writing)?;
     while let Some(mut entry) = reader.next_entry().map_err(Failed::Reading)? {
         entry.metadata.mtime = entry.metadata.mtime.min(epoch);
         if is_byte_code(&entry) {
@@ -81,13 +73,14 @@ fn clamp_source_time(header: &mut [u8], epoch: i64) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::layer::{Metadata, decompressed};
+    use crate::layer::{Compression, Metadata, decompressed};
 
     const EPOCH: i64 = 1000;
 
     fn normalized(files: &[(&str, i64, &[u8])]) -> Vec<(i64, Vec<u8>)> {
         let work = tempfile::tempdir().unwrap();
-        let mut writer = LayerWriter::create(work.path(), Compression::Zstd, 1).unwrap();
+        let how = |compression| Writing { work: work.path().to_owned(), compression, threads: 1, stay: false };
+        let mut writer = LayerWriter::create(&how(Compression::Zstd)).unwrap();
         for (path, mtime, content) in files {
             let kind = Kind::File { size: content.len() as u64 };
             let entry = Entry { path: path.into(), kind, metadata: Metadata::root_owned(0o644, *mtime) };
@@ -95,7 +88,7 @@ mod tests {
         }
         let before = writer.finish().unwrap();
         let plain = decompressed(Box::new(before.open().unwrap())).unwrap();
-        let after = layer(plain, EPOCH, work.path(), Compression::Gzip, 2).unwrap();
+        let after = layer(plain, EPOCH, &how(Compression::Gzip)).unwrap();
         let mut reader = TarReader::new(decompressed(Box::new(after.open().unwrap())).unwrap());
         let mut found = Vec::new();
         while let Some(entry) = reader.next_entry().unwrap() {

@@ -14,21 +14,13 @@ use super::origin::ItemKind;
 use super::output::{REVISION, TITLE, VERSION};
 use super::problem::BuildProblem;
 use super::stack::StackLayer;
-use crate::layer::{Compression, Tree};
+use crate::layer::{Tree, Writing};
 
 /// A planned layer.
 pub(crate) struct Overlay {
     entries: Vec<(PathBuf, Planned)>,
     /// What looks wrong but does not stop anybody.
     pub(crate) warnings: Vec<String>,
-}
-
-/// How layers are written.
-#[derive(Debug, Clone)]
-pub(crate) struct Writing {
-    pub(crate) work: PathBuf,
-    pub(crate) compression: Compression,
-    pub(crate) threads: usize,
 }
 
 impl Overlay {
@@ -80,7 +72,7 @@ impl Overlay {
 
     /// Writes the layer. This blocks.
     pub(crate) fn write(&self, how: &Writing) -> Result<StackLayer, BuildProblem> {
-        let file = layer_file::write(&self.entries, None, &how.work, how.compression, how.threads)?;
+        let file = layer_file::write(&self.entries, None, how)?;
         Ok(StackLayer::built(file))
     }
 }

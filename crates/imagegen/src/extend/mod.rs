@@ -18,11 +18,11 @@ use vast_envhash::Inventory;
 use crate::Error;
 use crate::build::config::Config;
 use crate::build::output::{Base, BuiltImage, Records};
-use crate::build::overlay::{Overlay, Stamp, Writing};
+use crate::build::overlay::{Overlay, Stamp};
 use crate::build::stack::{LayerBlob, Stack, StackLayer, layers_of};
 use crate::build::{BuildProblem, Built, envhash};
 use crate::environment::touching;
-use crate::layer::{Compression, IndexCache, Tree};
+use crate::layer::{Compression, IndexCache, Tree, Writing};
 use crate::manifest::{blocking, images, is_index};
 use crate::platform::Platform;
 use crate::publish::Publication;
@@ -46,6 +46,8 @@ pub struct Options {
     pub compression: Compression,
     /// Threads that compress.
     pub threads: usize,
+    /// Whether the layer stays on this machine, as those of a layout do: its disk then writes it while it is made.
+    pub local: bool,
     /// What the image says about itself.
     pub stamp: Stamp,
     /// Where indexes of layers are kept between commands.
@@ -110,7 +112,12 @@ pub async fn extend(
         reference,
         options,
         cache: IndexCache::new(options.cache.as_deref()),
-        how: Writing { work: work.path().to_owned(), compression: options.compression, threads: options.threads },
+        how: Writing {
+            work: work.path().to_owned(),
+            compression: options.compression,
+            threads: options.threads,
+            stay: options.local,
+        },
     };
     let (mut built, mut reports, mut attachments) = (Vec::new(), Vec::new(), Vec::new());
     for listed in images(&**source).await? {

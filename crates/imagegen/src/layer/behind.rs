@@ -1,14 +1,16 @@
-//! What comes out of a compressor, hashed and written behind its back: whoever reads, hashes and compresses a layer does
-//! not wait for that as well.
+//! What goes into a compressor and what comes out of it: hashed, and written, behind its back. Whoever reads and compresses
+//! a layer does not wait for that as well.
 
-use std::io::{self, BufWriter, Write};
+use std::collections::VecDeque;
+use std::io::{self, Write};
 use std::path::Path;
-use std::sync::mpsc::{SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::thread::{self, JoinHandle};
 
 use tempfile::NamedTempFile;
 
-use crate::digest::{Digest, Hashing};
+use super::flusher::Flusher;
+use crate::digest::{Digest, HashingPair};
 
 /// Handed over at once.
 const CHUNK_BYTES: usize = 256 * 1024;
@@ -16,28 +18,75 @@ const CHUNK_BYTES: usize = 256 * 1024;
 /// On their way at once: more would be memory, not speed.
 const CHUNKS: usize = 8;
 
-/// A new file, its digest and its size.
-type Written = (NamedTempFile, Digest, u64);
+/// Of the archive, kept until there is something of the blob to be hashed with it: a compressor gives out megabytes at once
+/// and then nothing for as long.
+const MOST_KEPT_BYTES: usize = 8 * 1024 * 1024;
 
-/// Writes into a temporary file, by another thread. The file goes if this value goes unfinished.
+/// The lanes of the [`HashingPair`].
+const ARCHIVE: usize = 0;
+const BLOB: usize = 1;
+
+/// A new file, and what it holds.
+pub(super) struct Written {
+    pub(super) file: NamedTempFile,
+    /// The digest of the file.
+    pub(super) digest: Digest,
+    pub(super) size_bytes: u64,
+    /// The digest of the archive that was compressed.
+    pub(super) diff_id: Digest,
+}
+
+/// Writes what a compressor gives out into a temporary file, by another thread. The file goes if this value goes unfinished.
 pub(super) struct Behind {
-    chunk: Vec<u8>,
-    chunks: Option<SyncSender<Vec<u8>>>,
+    blob: Chunks,
     thread: Option<JoinHandle<io::Result<Written>>>,
 }
 
+/// Passes an archive on to its compressor, and a copy to the thread behind.
+pub(super) struct Archive<W> {
+    compressor: W,
+    copy: Chunks,
+}
+
+enum Part {
+    Archive(Chunk),
+    Blob(Chunk),
+    End,
+}
+
+/// What is handed over at once. Its memory goes back where it came from: new memory costs as much as filling it.
+struct Chunk {
+    bytes: Vec<u8>,
+    back: Sender<Vec<u8>>,
+}
+
+/// Collects chunks and hands them over.
+struct Chunks {
+    bytes: Vec<u8>,
+    part: fn(Chunk) -> Part,
+    thread: SyncSender<Part>,
+    back: Sender<Vec<u8>>,
+    spare: Receiver<Vec<u8>>,
+}
+
+/// The thread behind has ended, which only a failure makes it do before it is told to.
+struct Ended;
+
 impl Behind {
-    /// Begins a file in `directory`.
-    pub(super) fn create(directory: &Path) -> io::Result<Self> {
-        let mut file = Hashing::new(BufWriter::new(NamedTempFile::new_in(directory)?));
-        let (chunks, to_write) = sync_channel::<Vec<u8>>(CHUNKS);
-        let thread = thread::Builder::new().name("layer".to_owned()).spawn(move || {
-            to_write.into_iter().try_for_each(|chunk| file.write_all(&chunk))?;
-            let (mut buffered, digest, size_bytes) = file.finish();
-            buffered.flush()?;
-            Ok((buffered.into_inner().map_err(io::IntoInnerError::into_error)?, digest, size_bytes))
-        })?;
-        Ok(Self { chunk: Vec::with_capacity(CHUNK_BYTES), chunks: Some(chunks), thread: Some(thread) })
+    /// Begins a file in `directory`, which is written to the disk meanwhile if it is to stay there.
+    pub(super) fn create(directory: &Path, stay: bool) -> io::Result<Self> {
+        let file = NamedTempFile::new_in(directory)?;
+        let flusher = stay.then(|| Flusher::of(file.as_file())).transpose()?;
+        let (parts, to_write) = sync_channel(CHUNKS);
+        let thread = thread::Builder::new().name("layer".to_owned());
+        let thread = thread.spawn(move || write(file, &to_write, flusher))?;
+        Ok(Self { blob: Chunks::new(Part::Blob, parts), thread: Some(thread) })
+    }
+
+    /// Makes the writer that an archive is to be written into, with the compressor that `compressor` makes of this value.
+    pub(super) fn archive<W>(self, compressor: impl FnOnce(Self) -> io::Result<W>) -> io::Result<Archive<W>> {
+        let copy = Chunks::new(Part::Archive, self.blob.thread.clone());
+        Ok(Archive { compressor: compressor(self)?, copy })
     }
 
     /// Waits until all of it is written.
@@ -45,21 +94,12 @@ impl Behind {
     /// # Errors
     /// What any write met.
     pub(super) fn finish(mut self) -> io::Result<Written> {
-        self.hand_over()?;
+        let _ = self.blob.hand_over();
         self.end()
     }
 
-    fn hand_over(&mut self) -> io::Result<()> {
-        let chunk = std::mem::replace(&mut self.chunk, Vec::with_capacity(CHUNK_BYTES));
-        if self.chunks.as_ref().is_some_and(|chunks| chunks.send(chunk).is_ok()) {
-            return Ok(());
-        }
-        // The thread has ended, which only a failure makes it do before it is told to.
-        self.end().and(Err(io::ErrorKind::BrokenPipe.into()))
-    }
-
     fn end(&mut self) -> io::Result<Written> {
-        drop(self.chunks.take());
+        let _ = self.blob.thread.send(Part::End);
         match self.thread.take().map(JoinHandle::join) {
             Some(Ok(written)) => written,
             Some(Err(panic)) => std::panic::resume_unwind(panic),
@@ -70,12 +110,10 @@ impl Behind {
 
 impl Write for Behind {
     fn write(&mut self, data: &[u8]) -> io::Result<usize> {
-        let taken = data.len().min(CHUNK_BYTES - self.chunk.len());
-        self.chunk.extend_from_slice(&data[..taken]);
-        if self.chunk.len() == CHUNK_BYTES {
-            self.hand_over()?;
+        match self.blob.push(data) {
+            Ok(()) => Ok(data.len()),
+            Err(Ended) => self.end().and(Err(io::ErrorKind::BrokenPipe.into())),
         }
-        Ok(taken)
     }
 
     /// Does nothing: [`finish`](Self::finish) writes the rest.
@@ -86,9 +124,143 @@ impl Write for Behind {
 
 impl Drop for Behind {
     fn drop(&mut self) {
-        drop(self.chunks.take());
+        let _ = self.blob.thread.send(Part::End);
         // Its file is gone when this returns.
         let _ = self.thread.take().map(JoinHandle::join);
+    }
+}
+
+impl<W> Archive<W> {
+    /// The compressor, when the archive has ended.
+    pub(super) fn finish(mut self) -> W {
+        let _ = self.copy.hand_over();
+        self.compressor
+    }
+}
+
+/// That the thread behind has ended is told, with the reason, to whoever writes the blob.
+impl<W: Write> Write for Archive<W> {
+    fn write(&mut self, data: &[u8]) -> io::Result<usize> {
+        let written = self.compressor.write(data)?;
+        let _ = self.copy.push(&data[..written]);
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.compressor.flush()
+    }
+}
+
+impl Chunks {
+    fn new(part: fn(Chunk) -> Part, thread: SyncSender<Part>) -> Self {
+        let (back, spare) = channel();
+        Self { bytes: Vec::with_capacity(CHUNK_BYTES), part, thread, back, spare }
+    }
+
+    fn push(&mut self, mut data: &[u8]) -> Result<(), Ended> {
+        while !data.is_empty() {
+            let (now, later) = data.split_at(data.len().min(CHUNK_BYTES - self.bytes.len()));
+            self.bytes.extend_from_slice(now);
+            data = later;
+            if self.bytes.len() == CHUNK_BYTES {
+                self.hand_over()?;
+            }
+        }
+        Ok(())
+    }
+
+    fn hand_over(&mut self) -> Result<(), Ended> {
+        let mut next = self.spare.try_recv().unwrap_or_else(|_| Vec::with_capacity(CHUNK_BYTES));
+        next.clear();
+        let chunk = Chunk { bytes: std::mem::replace(&mut self.bytes, next), back: self.back.clone() };
+        self.thread.send((self.part)(chunk)).map_err(|_| Ended)
+    }
+}
+
+impl Drop for Chunk {
+    fn drop(&mut self) {
+        // Whoever has ended needs none.
+        let _ = self.back.send(std::mem::take(&mut self.bytes));
+    }
+}
+
+/// What the thread does.
+fn write(mut file: NamedTempFile, parts: &Receiver<Part>, mut flusher: Option<Flusher>) -> io::Result<Written> {
+    let mut hashing = Hashing::new();
+    for part in parts {
+        match part {
+            Part::Archive(chunk) => hashing.archive(chunk),
+            Part::Blob(chunk) => {
+                let bytes = &chunk.bytes;
+                file.write_all(bytes)?;
+                if let Some(flusher) = &mut flusher {
+                    flusher.written(bytes.len());
+                }
+                hashing.blob(bytes);
+            }
+            Part::End => break,
+        }
+    }
+    let [(diff_id, _), (digest, size_bytes)] = hashing.finish();
+    if let Some(flusher) = flusher {
+        flusher.finish()?;
+    }
+    Ok(Written { file, digest, size_bytes, diff_id })
+}
+
+/// Hashes as much as it can of both together.
+struct Hashing {
+    pair: HashingPair,
+    /// Of the archive, what is not hashed yet, but for the first `begun` bytes of the first.
+    kept: VecDeque<Chunk>,
+    begun: usize,
+    kept_bytes: usize,
+}
+
+impl Hashing {
+    fn new() -> Self {
+        Self { pair: HashingPair::new(), kept: VecDeque::new(), begun: 0, kept_bytes: 0 }
+    }
+
+    fn archive(&mut self, chunk: Chunk) {
+        self.kept_bytes += chunk.bytes.len();
+        self.kept.push_back(chunk);
+        self.keep(MOST_KEPT_BYTES);
+    }
+
+    fn blob(&mut self, mut chunk: &[u8]) {
+        while let Some(oldest) = self.kept.front()
+            && !chunk.is_empty()
+        {
+            let archive = &oldest.bytes[self.begun..];
+            let both = archive.len().min(chunk.len());
+            let (now, later) = chunk.split_at(both);
+            self.pair.update([&archive[..both], now]);
+            chunk = later;
+            self.kept_bytes -= both;
+            self.begun += both;
+            if self.begun == oldest.bytes.len() {
+                self.kept.pop_front();
+                self.begun = 0;
+            }
+        }
+        self.pair.update_one(BLOB, chunk);
+    }
+
+    /// Hashes all but so much of the archive alone.
+    fn keep(&mut self, most_bytes: usize) {
+        while self.kept_bytes > most_bytes
+            && let Some(oldest) = self.kept.pop_front()
+        {
+            let archive = &oldest.bytes[std::mem::take(&mut self.begun)..];
+            self.pair.update_one(ARCHIVE, archive);
+            self.kept_bytes -= archive.len();
+        }
+    }
+
+    fn finish(mut self) -> [(Digest, u64); 2] {
+        self.keep(0);
+        self.pair.finish()
     }
 }
 
@@ -96,32 +268,88 @@ impl Drop for Behind {
 mod tests {
     use super::*;
 
-    #[test]
-    fn all_that_is_written_arrives_in_order() {
-        let directory = tempfile::tempdir().unwrap();
-        let content: Vec<u8> = (0..3_000_017_u32).map(|number| (number % 251) as u8).collect();
-        let mut behind = Behind::create(directory.path()).unwrap();
-        for piece in content.chunks(70_001) {
-            behind.write_all(piece).unwrap();
+    fn content(bytes: u32) -> Vec<u8> {
+        (0..bytes).map(|number| (number % 251) as u8).collect()
+    }
+
+    /// A compressor that gives out every `n`th byte, all at the end of what it is given at once.
+    struct EveryNth<W>(W, usize);
+
+    impl<W: Write> Write for EveryNth<W> {
+        fn write(&mut self, data: &[u8]) -> io::Result<usize> {
+            self.0.write_all(&data.iter().copied().step_by(self.1).collect::<Vec<u8>>())?;
+            Ok(data.len())
         }
-        let (file, digest, size_bytes) = behind.finish().unwrap();
-        assert_eq!((digest, size_bytes), (Digest::of(&content), content.len() as u64));
-        assert!(std::fs::read(file.path()).unwrap() == content);
-        drop(file);
-        drop(Behind::create(directory.path()).unwrap());
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn both_digests_are_right_and_the_file_holds_the_blob() {
+        let directory = tempfile::tempdir().unwrap();
+        // The archive is hashed alone when the blob is small, together with it when it is as large, and is less than it.
+        for (bytes, piece, nth) in [(9_000_017, 70_001, 1), (9_000_017, 70_001, 97), (17, 17, 1), (0, 1, 1)] {
+            let content = content(bytes);
+            let blob: Vec<u8> = content.chunks(piece).flat_map(|piece| piece.iter().copied().step_by(nth)).collect();
+            let behind = Behind::create(directory.path(), false).unwrap();
+            let mut archive = behind.archive(|behind| Ok(EveryNth(behind, nth))).unwrap();
+            for piece in content.chunks(piece) {
+                archive.write_all(piece).unwrap();
+            }
+            let mut behind = archive.finish().0;
+            behind.write_all(b"the end").unwrap();
+            let written = behind.finish().unwrap();
+            let blob = [&blob[..], b"the end"].concat();
+            assert_eq!((written.diff_id, written.digest), (Digest::of(&content), Digest::of(&blob)));
+            assert_eq!(written.size_bytes, blob.len() as u64);
+            assert!(std::fs::read(written.file.path()).unwrap() == blob);
+        }
+    }
+
+    #[test]
+    fn what_is_kept_of_the_archive_is_bounded() {
+        let mut hashing = Hashing::new();
+        let (back, spare) = channel();
+        for _ in 0..100 {
+            let bytes = spare.try_recv().unwrap_or_else(|_| vec![7; CHUNK_BYTES]);
+            hashing.archive(Chunk { bytes, back: back.clone() });
+            assert!(hashing.kept_bytes <= MOST_KEPT_BYTES);
+        }
+        assert_eq!(hashing.kept.len() * CHUNK_BYTES, MOST_KEPT_BYTES);
+        let [(archive, bytes), _] = hashing.finish();
+        assert_eq!((archive, bytes), (Digest::of(&vec![7; 100 * CHUNK_BYTES]), 100 * CHUNK_BYTES as u64));
+    }
+
+    #[test]
+    fn an_abandoned_file_goes() {
+        let directory = tempfile::tempdir().unwrap();
+        let behind = Behind::create(directory.path(), false).unwrap();
+        let mut archive = behind.archive(Ok).unwrap();
+        archive.write_all(&content(3_000_000)).unwrap();
+        drop(archive);
+        drop(Behind::create(directory.path(), false).unwrap());
+        assert!(
+            Behind::create(directory.path(), false).unwrap().archive(|_| Err::<(), _>(io::Error::other("no"))).is_err()
+        );
         assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0);
     }
 
     #[test]
     fn a_failed_write_is_the_writers_failure() {
-        let failing = thread::spawn(|| -> io::Result<Written> { Err(io::Error::other("the disk is full")) });
-        while !failing.is_finished() {
-            thread::yield_now();
-        }
-        let (chunks, nobody) = sync_channel(1);
-        drop(nobody);
-        let mut behind = Behind { chunk: Vec::new(), chunks: Some(chunks), thread: Some(failing) };
-        let error = behind.write_all(&vec![0; CHUNK_BYTES]).unwrap_err();
-        assert_eq!(error.to_string(), "the disk is full");
+        let failing = || {
+            let thread = thread::spawn(|| -> io::Result<Written> { Err(io::Error::other("the disk is full")) });
+            while !thread.is_finished() {
+                thread::yield_now();
+            }
+            let (parts, nobody) = sync_channel(1);
+            drop(nobody);
+            Behind { blob: Chunks::new(Part::Blob, parts), thread: Some(thread) }
+        };
+        let mut archive = failing().archive(Ok).unwrap();
+        let told = archive.write_all(&vec![0; CHUNK_BYTES]).unwrap_err();
+        assert_eq!(told.to_string(), "the disk is full");
+        assert!(failing().finish().is_err_and(|told| told.to_string() == "the disk is full"));
     }
 }

@@ -2,15 +2,15 @@
 
 use std::fs::File;
 use std::io::{self, Read};
-use std::path::Path;
+use std::path::PathBuf;
 
 use tempfile::TempPath;
 
-use super::behind::Behind;
+use super::behind::{Archive, Behind, Written};
 use super::compress::Compressor;
 use super::content::ContentHashing;
 use super::{Compression, Entry, IndexWriter, Kind, TarWriter};
-use crate::digest::{Digest, Hashing};
+use crate::digest::Digest;
 
 /// A finished layer. The file goes when this value goes.
 #[derive(Debug)]
@@ -29,18 +29,33 @@ pub struct LayerFile {
     pub index: Vec<u8>,
 }
 
+/// How layers are written.
+#[derive(Debug, Clone)]
+pub struct Writing {
+    /// Where their files are made.
+    pub work: PathBuf,
+    /// How they are compressed.
+    pub compression: Compression,
+    /// Threads that compress.
+    pub threads: usize,
+    /// Whether the files stay on the disk of `work`: then it writes them while they are made, and whoever waits for them to be
+    /// durable does not wait long.
+    pub stay: bool,
+}
+
 /// Writes one layer into a temporary file.
 pub struct LayerWriter {
-    archive: TarWriter<Hashing<Compressor<Behind>>>,
+    archive: TarWriter<Archive<Compressor<Behind>>>,
     compression: Compression,
     index: IndexWriter,
 }
 
 impl LayerWriter {
-    /// Begins a layer in a new file in `directory`, compressed by `threads` threads.
-    pub fn create(directory: &Path, compression: Compression, threads: usize) -> io::Result<Self> {
-        let compressor = Compressor::new(Behind::create(directory)?, compression, threads)?;
-        Ok(Self { archive: TarWriter::new(Hashing::new(compressor)), compression, index: IndexWriter::new()? })
+    /// Begins a layer in a new file.
+    pub fn create(how: &Writing) -> io::Result<Self> {
+        let behind = Behind::create(&how.work, how.stay)?;
+        let archive = behind.archive(|behind| Compressor::new(behind, how.compression, how.threads))?;
+        Ok(Self { archive: TarWriter::new(archive), compression: how.compression, index: IndexWriter::new()? })
     }
 
     /// Adds an entry; see [`TarWriter::append`].
@@ -53,8 +68,7 @@ impl LayerWriter {
 
     /// Ends the layer.
     pub fn finish(self) -> io::Result<LayerFile> {
-        let (compressor, diff_id, _) = self.archive.finish()?.finish();
-        let (file, digest, size_bytes) = compressor.finish()?.finish()?;
+        let Written { file, digest, size_bytes, diff_id } = self.archive.finish()?.finish().finish()?.finish()?;
         Ok(LayerFile {
             file: file.into_temp_path(),
             media_type: self.compression.media_type(),
@@ -77,9 +91,14 @@ impl LayerFile {
 mod tests {
     use super::super::{LayerIndex, Metadata, TarReader, decompressed};
     use super::*;
+    use std::path::Path;
+
+    fn writing(work: &Path, compression: Compression, threads: usize) -> Writing {
+        Writing { work: work.to_owned(), compression, threads, stay: threads > 1 }
+    }
 
     fn layer(directory: &Path, compression: Compression, threads: usize) -> LayerFile {
-        let mut writer = LayerWriter::create(directory, compression, threads).unwrap();
+        let mut writer = LayerWriter::create(&writing(directory, compression, threads)).unwrap();
         for number in 0..40_u64 {
             let size = number * 20_011;
             let entry = Entry {
@@ -129,7 +148,7 @@ mod tests {
     #[test]
     fn an_abandoned_layer_leaves_no_file() {
         let directory = tempfile::tempdir().unwrap();
-        drop(LayerWriter::create(directory.path(), Compression::Gzip, 2).unwrap());
+        drop(LayerWriter::create(&writing(directory.path(), Compression::Gzip, 2)).unwrap());
         drop(layer(directory.path(), Compression::Zstd, 1));
         assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0);
     }

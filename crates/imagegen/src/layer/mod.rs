@@ -12,6 +12,7 @@ mod blob;
 mod codec;
 mod compress;
 mod content;
+mod flusher;
 mod gzip;
 mod header;
 mod index;
@@ -26,7 +27,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-pub use blob::{LayerFile, LayerWriter};
+pub use blob::{LayerFile, LayerWriter, Writing};
 pub use codec::{IndexWriter, PATH_INDEX};
 pub use compress::Compression;
 pub use content::ContentDigest;

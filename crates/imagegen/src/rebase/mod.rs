@@ -25,11 +25,11 @@ use vast_envhash::Inventory;
 use crate::Error;
 use crate::build::config::Config;
 use crate::build::output::{BASE_DIGEST, BASE_NAME, Base, BuiltImage, Records};
-use crate::build::overlay::{Overlay, Stamp, Writing};
+use crate::build::overlay::{Overlay, Stamp};
 use crate::build::stack::{Stack, StackLayer};
 use crate::build::{Built, envhash};
 use crate::digest::Digest;
-use crate::layer::{Compression, IndexCache};
+use crate::layer::{Compression, IndexCache, Writing};
 use crate::manifest::{PlatformImage, blocking, config_of, images, is_index, of_platform};
 use crate::platform::Platform;
 use crate::publish::Publication;
@@ -372,7 +372,9 @@ impl<'a> Rebasing<'a> {
         let failed = |problem| Error::Overlay { overlay: envhash::FILE.into(), problem: Box::new(problem) };
         let epoch = self.options.stamp.epoch;
         let planned = Overlay::environment_hash(tree, number, &inventory.hash.to_string(), epoch).map_err(failed)?;
-        let how = Writing { work: self.work.path().to_owned(), compression: self.options.compression, threads: 1 };
+        let (work, compression) = (self.work.path().to_owned(), self.options.compression);
+        // A hash is a few bytes.
+        let how = Writing { work, compression, threads: 1, stay: false };
         let layer = blocking(move || Ok(planned.write(&how))).await?.map_err(failed)?;
         stack.push_planned(layer);
         let created = self.options.stamp.created();

@@ -100,6 +100,7 @@ impl Workplace {
             epoch: DEFAULT_EPOCH,
             limits: Limits::default(),
             threads: 2,
+            local: false,
             cache: Some(self.path("cache")),
             work: self.path("work"),
             version: None,

@@ -17,7 +17,7 @@ use super::configure::{Own, configure};
 use super::copy::{LayerPlan, Planned};
 use super::origin::{Content, ItemKind};
 use super::output::{Base, BuiltImage, Records};
-use super::overlay::{Overlay, Stamp, Writing};
+use super::overlay::{Overlay, Stamp};
 use super::plan::{Origins, Plan, at, obstacle};
 use super::problem::{BuildProblem, Obstacle};
 use super::scope::Scope;
@@ -282,8 +282,7 @@ impl Native<'_> {
         let number = stage.stack.layers.len();
         let tree = stage.stack.tree(&context.cache).await.map_err(Box::new)?;
         let planned = Overlay::environment_hash(tree, number, &inventory.hash.to_string(), context.options.epoch)?;
-        let (compression, threads) = (context.options.compression, context.options.threads);
-        let how = Writing { work: context.work.to_owned(), compression, threads };
+        let how = context.options.writing(context.work);
         stage.stack.push_planned(blocking(move || planned.write(&how)).await.map_err(Box::new)??);
         stage.environment = Some((inventory, stage.stack.layers.len()));
         Ok(())
@@ -310,9 +309,8 @@ impl Native<'_> {
             }
             _ => None,
         };
-        let (work, compression, threads) =
-            (context.work.to_owned(), context.options.compression, context.options.threads);
-        let written = blocking(move || layer_file::write(&entries, spool.as_ref(), &work, compression, threads)).await;
+        let how = context.options.writing(context.work);
+        let written = blocking(move || layer_file::write(&entries, spool.as_ref(), &how)).await;
         let layer = StackLayer::built(written.map_err(Box::new)??);
         stage.stack.layers.push(layer);
         Ok(())

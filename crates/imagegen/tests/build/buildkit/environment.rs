@@ -243,6 +243,7 @@ fn container_file_and_record_agree_after_extending_and_rebasing_a_build() {
         index: true,
         compression: Compression::Gzip,
         threads: 1,
+        local: false,
         stamp: stamp.clone(),
         cache: None,
         work: path("work"),

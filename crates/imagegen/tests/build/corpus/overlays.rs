@@ -122,6 +122,7 @@ impl Bases {
             index,
             compression: Compression::Gzip,
             threads: 1,
+            local: false,
             stamp: Stamp { epoch: DEFAULT_EPOCH, ..Stamp::default() },
             cache: None,
             work: work.to_owned(),

@@ -1,11 +1,15 @@
 //! Content digests: `sha256:<64 hex digits>`, the only algorithm that registries must support (OCI image spec, "Digests").
 
+mod pair;
+
 use std::fmt;
 use std::io::{self, Read, Write};
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
+
+pub(crate) use pair::HashingPair;
 
 /// A SHA-256 digest of a blob. Displayed, parsed and serialized as `sha256:<hex>`.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
