@@ -10,17 +10,18 @@ use std::thread::{self, JoinHandle};
 use tempfile::NamedTempFile;
 
 use super::flusher::Flusher;
+use super::write::Output;
 use crate::digest::{Digest, HashingPair};
 
-/// Handed over at once.
+/// Of the blob, handed over at once.
 const CHUNK_BYTES: usize = 256 * 1024;
 
 /// On their way at once: more would be memory, not speed.
-const CHUNKS: usize = 8;
+const CHUNKS: usize = 12;
 
 /// Of the archive, kept until there is something of the blob to be hashed with it: a compressor gives out megabytes at once
 /// and then nothing for as long.
-const MOST_KEPT_BYTES: usize = 8 * 1024 * 1024;
+const MOST_KEPT_BYTES: usize = 6 * 1024 * 1024;
 
 /// The lanes of the [`HashingPair`].
 const ARCHIVE: usize = 0;
@@ -38,14 +39,15 @@ pub(super) struct Written {
 
 /// Writes what a compressor gives out into a temporary file, by another thread. The file goes if this value goes unfinished.
 pub(super) struct Behind {
-    blob: Chunks,
+    blob: Vec<u8>,
+    chunks: Chunks,
     thread: Option<JoinHandle<io::Result<Written>>>,
 }
 
-/// Passes an archive on to its compressor, and a copy to the thread behind.
+/// Passes an archive on to its compressor, and then to the thread behind.
 pub(super) struct Archive<W> {
     compressor: W,
-    copy: Chunks,
+    chunks: Chunks,
 }
 
 enum Part {
@@ -60,9 +62,8 @@ struct Chunk {
     back: Sender<Vec<u8>>,
 }
 
-/// Collects chunks and hands them over.
+/// Hands chunks over, and gets their memory back.
 struct Chunks {
-    bytes: Vec<u8>,
     part: fn(Chunk) -> Part,
     thread: SyncSender<Part>,
     back: Sender<Vec<u8>>,
@@ -80,13 +81,14 @@ impl Behind {
         let (parts, to_write) = sync_channel(CHUNKS);
         let thread = thread::Builder::new().name("layer".to_owned());
         let thread = thread.spawn(move || write(file, &to_write, flusher))?;
-        Ok(Self { blob: Chunks::new(Part::Blob, parts), thread: Some(thread) })
+        let blob = Vec::with_capacity(CHUNK_BYTES);
+        Ok(Self { blob, chunks: Chunks::new(Part::Blob, parts), thread: Some(thread) })
     }
 
     /// Makes the writer that an archive is to be written into, with the compressor that `compressor` makes of this value.
     pub(super) fn archive<W>(self, compressor: impl FnOnce(Self) -> io::Result<W>) -> io::Result<Archive<W>> {
-        let copy = Chunks::new(Part::Archive, self.blob.thread.clone());
-        Ok(Archive { compressor: compressor(self)?, copy })
+        let chunks = Chunks::new(Part::Archive, self.chunks.thread.clone());
+        Ok(Archive { compressor: compressor(self)?, chunks })
     }
 
     /// Waits until all of it is written.
@@ -94,12 +96,12 @@ impl Behind {
     /// # Errors
     /// What any write met.
     pub(super) fn finish(mut self) -> io::Result<Written> {
-        let _ = self.blob.hand_over();
+        let _ = self.chunks.hand_over(&mut self.blob);
         self.end()
     }
 
     fn end(&mut self) -> io::Result<Written> {
-        let _ = self.blob.thread.send(Part::End);
+        let _ = self.chunks.thread.send(Part::End);
         match self.thread.take().map(JoinHandle::join) {
             Some(Ok(written)) => written,
             Some(Err(panic)) => std::panic::resume_unwind(panic),
@@ -110,10 +112,16 @@ impl Behind {
 
 impl Write for Behind {
     fn write(&mut self, data: &[u8]) -> io::Result<usize> {
-        match self.blob.push(data) {
-            Ok(()) => Ok(data.len()),
-            Err(Ended) => self.end().and(Err(io::ErrorKind::BrokenPipe.into())),
+        let taken = data.len().min(CHUNK_BYTES - self.blob.len());
+        self.blob.extend_from_slice(&data[..taken]);
+        if self.blob.len() == CHUNK_BYTES {
+            if self.chunks.hand_over(&mut self.blob).is_err() {
+                return self.end().and(Err(io::ErrorKind::BrokenPipe.into()));
+            }
+            self.blob.clear();
+            self.blob.reserve_exact(CHUNK_BYTES);
         }
+        Ok(taken)
     }
 
     /// Does nothing: [`finish`](Self::finish) writes the rest.
@@ -124,7 +132,7 @@ impl Write for Behind {
 
 impl Drop for Behind {
     fn drop(&mut self) {
-        let _ = self.blob.thread.send(Part::End);
+        let _ = self.chunks.thread.send(Part::End);
         // Its file is gone when this returns.
         let _ = self.thread.take().map(JoinHandle::join);
     }
@@ -132,47 +140,30 @@ impl Drop for Behind {
 
 impl<W> Archive<W> {
     /// The compressor, when the archive has ended.
-    pub(super) fn finish(mut self) -> W {
-        let _ = self.copy.hand_over();
+    pub(super) fn finish(self) -> W {
         self.compressor
     }
 }
 
-/// That the thread behind has ended is told, with the reason, to whoever writes the blob.
-impl<W: Write> Write for Archive<W> {
-    fn write(&mut self, data: &[u8]) -> io::Result<usize> {
-        let written = self.compressor.write(data)?;
-        let _ = self.copy.push(&data[..written]);
-        Ok(written)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.compressor.flush()
+impl<W: Write> Output for Archive<W> {
+    fn take(&mut self, buffer: &mut Vec<u8>) -> io::Result<()> {
+        self.compressor.write_all(buffer)?;
+        // That the thread has ended is told, with the reason, to whoever writes the blob.
+        let _ = self.chunks.hand_over(buffer);
+        Ok(())
     }
 }
 
 impl Chunks {
     fn new(part: fn(Chunk) -> Part, thread: SyncSender<Part>) -> Self {
         let (back, spare) = channel();
-        Self { bytes: Vec::with_capacity(CHUNK_BYTES), part, thread, back, spare }
+        Self { part, thread, back, spare }
     }
 
-    fn push(&mut self, mut data: &[u8]) -> Result<(), Ended> {
-        while !data.is_empty() {
-            let (now, later) = data.split_at(data.len().min(CHUNK_BYTES - self.bytes.len()));
-            self.bytes.extend_from_slice(now);
-            data = later;
-            if self.bytes.len() == CHUNK_BYTES {
-                self.hand_over()?;
-            }
-        }
-        Ok(())
-    }
-
-    fn hand_over(&mut self) -> Result<(), Ended> {
-        let mut next = self.spare.try_recv().unwrap_or_else(|_| Vec::with_capacity(CHUNK_BYTES));
-        next.clear();
-        let chunk = Chunk { bytes: std::mem::replace(&mut self.bytes, next), back: self.back.clone() };
+    /// Leaves memory that can be filled next, with anything in it.
+    fn hand_over(&mut self, bytes: &mut Vec<u8>) -> Result<(), Ended> {
+        let next = self.spare.try_recv().unwrap_or_default();
+        let chunk = Chunk { bytes: std::mem::replace(bytes, next), back: self.back.clone() };
         self.thread.send((self.part)(chunk)).map_err(|_| Ended)
     }
 }
@@ -296,7 +287,7 @@ mod tests {
             let behind = Behind::create(directory.path(), false).unwrap();
             let mut archive = behind.archive(|behind| Ok(EveryNth(behind, nth))).unwrap();
             for piece in content.chunks(piece) {
-                archive.write_all(piece).unwrap();
+                archive.take(&mut piece.to_vec()).unwrap();
             }
             let mut behind = archive.finish().0;
             behind.write_all(b"the end").unwrap();
@@ -327,7 +318,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let behind = Behind::create(directory.path(), false).unwrap();
         let mut archive = behind.archive(Ok).unwrap();
-        archive.write_all(&content(3_000_000)).unwrap();
+        archive.take(&mut content(3_000_000)).unwrap();
         drop(archive);
         drop(Behind::create(directory.path(), false).unwrap());
         assert!(
@@ -345,10 +336,10 @@ mod tests {
             }
             let (parts, nobody) = sync_channel(1);
             drop(nobody);
-            Behind { blob: Chunks::new(Part::Blob, parts), thread: Some(thread) }
+            Behind { blob: Vec::new(), chunks: Chunks::new(Part::Blob, parts), thread: Some(thread) }
         };
         let mut archive = failing().archive(Ok).unwrap();
-        let told = archive.write_all(&vec![0; CHUNK_BYTES]).unwrap_err();
+        let told = archive.take(&mut vec![0; CHUNK_BYTES]).unwrap_err();
         assert_eq!(told.to_string(), "the disk is full");
         assert!(failing().finish().is_err_and(|told| told.to_string() == "the disk is full"));
     }

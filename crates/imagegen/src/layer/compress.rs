@@ -4,6 +4,8 @@ use std::fmt;
 use std::io::{self, Write};
 use std::str::FromStr;
 
+use zstd::zstd_safe::CParameter;
+
 use super::gzip::ParallelGzip;
 
 /// The level at which zlib-rs makes what zlib, and so `gzip` and `pigz`, make at their default of 6: its own 6 is faster but
@@ -11,6 +13,10 @@ use super::gzip::ParallelGzip;
 const GZIP_LEVEL: u32 = 7;
 /// zstd's default.
 const ZSTD_LEVEL: i32 = 3;
+/// Tables of half the size that the level has: they stay in a processor's own cache. Layers are 0.2 to 0.8 % larger (binaries,
+/// Python), in 4 to 8 % less time.
+const ZSTD_LONG_TABLE_LOG: u32 = 16;
+const ZSTD_SHORT_TABLE_LOG: u32 = 15;
 /// Input per zstd job. Fixed, so that the frame does not depend on the machine. Each job begins with reading again what came
 /// before it: with half of this, that costs a tenth of the time and makes layers 1 % larger.
 const ZSTD_JOB_BYTES: u32 = 4 * 1024 * 1024;
@@ -75,7 +81,9 @@ impl<W: Write> Compressor<W> {
                 // At least one worker: zstd's frames are the same for any number of them, but not for none.
                 #[allow(clippy::cast_possible_truncation, reason = "at most ZSTD_MAX_THREADS")]
                 encoder.multithread(threads.clamp(1, ZSTD_MAX_THREADS) as u32)?;
-                encoder.set_parameter(zstd::zstd_safe::CParameter::JobSize(ZSTD_JOB_BYTES))?;
+                encoder.set_parameter(CParameter::JobSize(ZSTD_JOB_BYTES))?;
+                encoder.set_parameter(CParameter::HashLog(ZSTD_LONG_TABLE_LOG))?;
+                encoder.set_parameter(CParameter::ChainLog(ZSTD_SHORT_TABLE_LOG))?;
                 // What is stored under its digest needs no checksum beside it.
                 encoder.include_checksum(false)?;
                 Self::Zstd(encoder)

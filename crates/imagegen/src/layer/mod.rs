@@ -36,7 +36,7 @@ pub use read::{LayerError, MAX_LAYER_BYTES, TarReader, decompressed, decompresse
 pub use resolve::Resolved;
 pub use tree::{ContentRef, Node, NodeKind, Tree};
 pub(crate) use tree::{Whiteout, whiteout};
-pub use write::TarWriter;
+pub use write::{Output, TarWriter};
 
 /// What an entry is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

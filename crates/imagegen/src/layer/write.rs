@@ -5,19 +5,36 @@ use std::io::{self, Read, Write};
 use super::header::{self, BLOCK};
 use super::{Entry, Kind};
 
-/// Bytes moved at once from a file to the archive.
-const COPY_BYTES: usize = 128 * 1024;
+/// What is put together of an archive before it goes on.
+const BUFFER_BYTES: usize = 128 * 1024;
+
+/// Where an archive goes: any writer, or whatever else takes it a buffer at a time.
+pub trait Output {
+    /// Takes all of `buffer`, or the buffer itself. Whatever is there afterwards is filled next.
+    ///
+    /// # Errors
+    /// Failed writes.
+    fn take(&mut self, buffer: &mut Vec<u8>) -> io::Result<()>;
+}
+
+impl<W: Write> Output for W {
+    fn take(&mut self, buffer: &mut Vec<u8>) -> io::Result<()> {
+        self.write_all(buffer)
+    }
+}
 
 /// Writes entries in the order in which they come.
 pub struct TarWriter<W> {
     inner: W,
     buffer: Vec<u8>,
+    /// What of the buffer is filled, in bytes.
+    filled: usize,
 }
 
-impl<W: Write> TarWriter<W> {
+impl<W: Output> TarWriter<W> {
     /// Writes to `inner`.
     pub fn new(inner: W) -> Self {
-        Self { inner, buffer: vec![0; COPY_BYTES] }
+        Self { inner, buffer: vec![0; BUFFER_BYTES], filled: 0 }
     }
 
     /// Writes one entry; `content` is read to the size that a file's entry says.
@@ -29,35 +46,64 @@ impl<W: Write> TarWriter<W> {
         if !header::is_plain(&entry.path) {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "an entry's path must be relative and plain"));
         }
-        self.inner.write_all(&header::encode(entry))?;
+        self.put(&header::encode(entry))?;
         let Kind::File { size } = entry.kind else { return Ok(()) };
         let mut left = size;
         while left > 0 {
-            let most = usize::try_from(left).unwrap_or(COPY_BYTES).min(COPY_BYTES);
-            let read = match content.read(&mut self.buffer[..most]) {
+            let room = self.room()?;
+            let most = usize::try_from(left).unwrap_or(BUFFER_BYTES).min(room.len());
+            let read = match content.read(&mut room[..most]) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 other => other?,
             };
             if read == 0 {
                 return Err(changed("shorter"));
             }
-            self.inner.write_all(&self.buffer[..read])?;
+            self.filled += read;
             left -= read as u64;
         }
-        if content.read(&mut self.buffer[..1])? != 0 {
+        if content.read(&mut [0])? != 0 {
             return Err(changed("longer"));
         }
         let over = usize::try_from(size % BLOCK as u64).unwrap_or(0);
         if over > 0 {
-            self.inner.write_all(&[0; BLOCK][over..])?;
+            self.put(&[0; BLOCK][over..])?;
         }
         Ok(())
     }
 
     /// Writes the two empty blocks that end an archive, and gives the inner writer back.
     pub fn finish(mut self) -> io::Result<W> {
-        self.inner.write_all(&[0; 2 * BLOCK])?;
+        self.put(&[0; 2 * BLOCK])?;
+        self.hand_over()?;
         Ok(self.inner)
+    }
+
+    fn put(&mut self, mut bytes: &[u8]) -> io::Result<()> {
+        while !bytes.is_empty() {
+            let room = self.room()?;
+            let (now, later) = bytes.split_at(bytes.len().min(room.len()));
+            room[..now.len()].copy_from_slice(now);
+            self.filled += now.len();
+            bytes = later;
+        }
+        Ok(())
+    }
+
+    /// What is not filled of the buffer, which is never nothing.
+    fn room(&mut self) -> io::Result<&mut [u8]> {
+        if self.filled == self.buffer.len() {
+            self.hand_over()?;
+        }
+        Ok(&mut self.buffer[self.filled..])
+    }
+
+    fn hand_over(&mut self) -> io::Result<()> {
+        self.buffer.truncate(self.filled);
+        self.inner.take(&mut self.buffer)?;
+        self.buffer.resize(BUFFER_BYTES, 0);
+        self.filled = 0;
+        Ok(())
     }
 }
 
