@@ -337,6 +337,33 @@ fn the_base_images_folder_is_a_context_without_being_named() {
 }
 
 #[test]
+fn only_a_layer_that_stays_on_its_disk_is_flushed_before_it_is_published() {
+    // Random, so that it is as large when it is compressed: more than is flushed at once.
+    let noise =
+        std::iter::successors(Some(1_u64), |last| Some(last.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1)));
+    let noise: Vec<u8> = noise.take(18 << 20).map(|number| number.to_le_bytes()[7]).collect();
+    let bench = Bench::new("FROM scratch\nCOPY noise /\n");
+    fs::write(bench.path("image/noise"), noise).unwrap();
+    let flushes = |command: &[&str], to: &str| {
+        let log = bench.path("calls");
+        let mut strace = bench.command("strace");
+        // What is published in a layout is made durable by `fsync`.
+        strace.args(["-f", "-qq", "-e", "trace=fdatasync", "-o"]).arg(&log).arg(env!("CARGO_BIN_EXE_vast-imagegen"));
+        strace.args(command).args(["--compression", "zstd", "--to", to]);
+        let output = strace.output().unwrap();
+        assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+        fs::read_to_string(log).unwrap().matches("fdatasync(").count()
+    };
+    let (build, extend) = (["build", "image"], ["extend", "oci:out:v1", "--overlay", "image"]);
+    for (number, command) in [&build[..], &extend[..]].into_iter().enumerate() {
+        assert_ne!(flushes(command, &format!("oci:out:v{}", number + 1)), 0, "{command:?}");
+        assert_eq!(flushes(command, &bench.registry.reference("team/app:v1")), 0, "{command:?}");
+    }
+    let elsewhere = tempfile::tempdir_in("/dev/shm").unwrap();
+    assert_eq!(flushes(&build, &format!("oci:{}/out:v1", elsewhere.path().display())), 0, "another disk");
+}
+
+#[test]
 fn a_wrong_command_line_is_a_usage_error() {
     let bench = Bench::new("FROM scratch\n");
     let output = bench.build(&["--engine", "magic"]);

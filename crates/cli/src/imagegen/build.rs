@@ -147,7 +147,7 @@ fn options(args: &Args, env: &BTreeMap<String, String>) -> Result<Options, Error
         epoch,
         limits: Limits { archive_bytes: args.max_archive, layer_bytes: args.max_layer },
         threads: stamp::threads(),
-        local: matches!(args.to, Reference::OciLayout(_)),
+        local: stamp::local(&args.to, &std::env::temp_dir()),
         cache: args.cache_dir.clone().or_else(|| stamp::cache(env)),
         work: std::env::temp_dir(),
         version: args.image_version.clone().or(version),

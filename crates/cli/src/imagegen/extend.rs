@@ -62,7 +62,7 @@ pub(super) fn run(args: &Args) -> Result<Exit, Error> {
         index: args.index,
         compression: args.compression,
         threads: stamp::threads(),
-        local: matches!(args.to, Reference::OciLayout(_)),
+        local: stamp::local(&args.to, &std::env::temp_dir()),
         stamp: Stamp {
             epoch: stamp::epoch(&env).map_err(request)?,
             version: args.image_version.clone(),

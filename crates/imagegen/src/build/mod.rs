@@ -96,7 +96,7 @@ pub struct Options {
     pub limits: Limits,
     /// Threads that compress.
     pub threads: usize,
-    /// Whether the layers stay on this machine, as those of a layout do: its disk then writes them while they are made.
+    /// Whether what is made stays on the disk of `work`, as in a layout there, which then writes it while it is made.
     pub local: bool,
     /// Where indexes of base layers are kept between builds.
     pub cache: Option<PathBuf>,
@@ -112,7 +112,7 @@ pub struct Options {
 
 impl Options {
     fn writing(&self, work: &Path) -> Writing {
-        Writing { work: work.to_owned(), compression: self.compression, threads: self.threads, stay: self.local }
+        Writing { work: work.to_owned(), compression: self.compression, threads: self.threads, local: self.local }
     }
 }
 

@@ -79,7 +79,7 @@ mod tests {
 
     fn normalized(files: &[(&str, i64, &[u8])]) -> Vec<(i64, Vec<u8>)> {
         let work = tempfile::tempdir().unwrap();
-        let how = |compression| Writing { work: work.path().to_owned(), compression, threads: 1, stay: false };
+        let how = |compression| Writing { work: work.path().to_owned(), compression, threads: 1, local: false };
         let mut writer = LayerWriter::create(&how(Compression::Zstd)).unwrap();
         for (path, mtime, content) in files {
             let kind = Kind::File { size: content.len() as u64 };

@@ -46,7 +46,7 @@ pub struct Options {
     pub compression: Compression,
     /// Threads that compress.
     pub threads: usize,
-    /// Whether the layer stays on this machine, as those of a layout do: its disk then writes it while it is made.
+    /// Whether what is made stays on the disk of `work`, as in a layout there, which then writes it while it is made.
     pub local: bool,
     /// What the image says about itself.
     pub stamp: Stamp,
@@ -116,7 +116,7 @@ pub async fn extend(
             work: work.path().to_owned(),
             compression: options.compression,
             threads: options.threads,
-            stay: options.local,
+            local: options.local,
         },
     };
     let (mut built, mut reports, mut attachments) = (Vec::new(), Vec::new(), Vec::new());

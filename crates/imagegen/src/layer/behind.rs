@@ -53,7 +53,10 @@ pub(super) struct Archive<W> {
 enum Part {
     Archive(Chunk),
     Blob(Chunk),
+    /// That was all.
     End,
+    /// Nobody wants it any more.
+    Abandon,
 }
 
 /// What is handed over at once. Its memory goes back where it came from: new memory costs as much as filling it.
@@ -132,7 +135,7 @@ impl Write for Behind {
 
 impl Drop for Behind {
     fn drop(&mut self) {
-        let _ = self.chunks.thread.send(Part::End);
+        let _ = self.chunks.thread.send(Part::Abandon);
         // Its file is gone when this returns.
         let _ = self.thread.take().map(JoinHandle::join);
     }
@@ -190,6 +193,7 @@ fn write(mut file: NamedTempFile, parts: &Receiver<Part>, mut flusher: Option<Fl
                 hashing.blob(bytes);
             }
             Part::End => break,
+            Part::Abandon => return Err(io::ErrorKind::Interrupted.into()),
         }
     }
     let [(diff_id, _), (digest, size_bytes)] = hashing.finish();

@@ -38,9 +38,9 @@ pub struct Writing {
     pub compression: Compression,
     /// Threads that compress.
     pub threads: usize,
-    /// Whether the files stay on the disk of `work`: then it writes them while they are made, and whoever waits for them to be
+    /// Whether the files stay on the disk of `work`, which then writes them while they are made: who waits until they are
     /// durable does not wait long.
-    pub stay: bool,
+    pub local: bool,
 }
 
 /// Writes one layer into a temporary file.
@@ -53,7 +53,7 @@ pub struct LayerWriter {
 impl LayerWriter {
     /// Begins a layer in a new file.
     pub fn create(how: &Writing) -> io::Result<Self> {
-        let behind = Behind::create(&how.work, how.stay)?;
+        let behind = Behind::create(&how.work, how.local)?;
         let archive = behind.archive(|behind| Compressor::new(behind, how.compression, how.threads))?;
         Ok(Self { archive: TarWriter::new(archive), compression: how.compression, index: IndexWriter::new()? })
     }
@@ -94,7 +94,7 @@ mod tests {
     use std::path::Path;
 
     fn writing(work: &Path, compression: Compression, threads: usize) -> Writing {
-        Writing { work: work.to_owned(), compression, threads, stay: threads > 1 }
+        Writing { work: work.to_owned(), compression, threads, local: threads > 1 }
     }
 
     fn layer(directory: &Path, compression: Compression, threads: usize) -> LayerFile {

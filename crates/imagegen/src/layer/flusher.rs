@@ -8,7 +8,7 @@ use std::io;
 use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
 use std::thread::{self, JoinHandle};
 
-/// How much there is to write each time.
+/// At least so much there is to write each time.
 const STEP_BYTES: usize = 16 * 1024 * 1024;
 
 /// Flushes a file again and again, by a thread of its own.
@@ -56,37 +56,37 @@ impl Flusher {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::Arc;
-    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::sync::mpsc::{TryRecvError, channel};
+    use std::time::Duration;
+
+    /// Only a flush that never comes takes so long.
+    const LONG: Duration = Duration::from_mins(1);
 
     #[test]
     fn a_file_is_flushed_each_time_enough_was_written() {
-        let flushes = Arc::new(AtomicUsize::new(0));
-        let count = Arc::clone(&flushes);
-        let mut started = Flusher::start(move || {
-            count.fetch_add(1, Ordering::Relaxed);
-            Ok(())
-        })
-        .unwrap();
-        started.written(STEP_BYTES - 1);
-        assert_eq!(flushes.load(Ordering::Relaxed), 0);
-        for flushed in 1..=3 {
-            started.written(STEP_BYTES);
-            while flushes.load(Ordering::Relaxed) < flushed {
-                thread::yield_now();
-            }
+        let (told, seen) = channel();
+        let mut flusher = Flusher::start(move || told.send(()).map_err(io::Error::other)).unwrap();
+        flusher.written(STEP_BYTES - 1);
+        for _ in 0..3 {
+            assert_eq!(seen.try_recv(), Err(TryRecvError::Empty));
+            flusher.written(STEP_BYTES);
+            seen.recv_timeout(LONG).unwrap();
         }
-        started.finish().unwrap();
-        assert_eq!(flushes.load(Ordering::Relaxed), 3);
+        flusher.finish().unwrap();
+        assert_eq!(seen.try_recv(), Err(TryRecvError::Disconnected), "three times");
     }
 
     #[test]
     fn a_disk_that_fails_meanwhile_is_told_at_the_end() {
-        let mut flusher = Flusher::start(|| Err(io::Error::other("the disk failed"))).unwrap();
+        let (told, seen) = channel();
+        let mut flusher = Flusher::start(move || {
+            let _ = told.send(());
+            Err(io::Error::other("the disk failed"))
+        })
+        .unwrap();
         flusher.written(STEP_BYTES);
-        while !flusher.thread.is_finished() {
-            thread::yield_now();
-        }
+        seen.recv_timeout(LONG).unwrap();
+        // The thread has ended, or is about to.
         flusher.written(STEP_BYTES);
         assert_eq!(flusher.finish().unwrap_err().to_string(), "the disk failed");
     }

@@ -1,7 +1,7 @@
 //! Layers: writing them reproducibly, reading them safely, and knowing what a stack of them amounts to.
 //!
-//! * [`LayerWriter`] takes [`Entry`]s and makes a blob in one pass: content is read once, hashed for the diff id,
-//!   compressed on all cores and hashed again for the digest. Memory does not depend on the layer's size, and the bytes
+//! * [`LayerWriter`] takes [`Entry`]s and makes a blob in one pass: content is read once, compressed on several cores, and
+//!   hashed for the diff id and for the digest at the same time. Memory does not depend on the layer's size, and the bytes
 //!   do not depend on the machine, the number of threads or the clock.
 //! * [`TarReader`] reads foreign layers: names that leave the root, absurd headers and unknown kinds are errors.
 //! * [`LayerIndex`] is what one layer's headers say; [`Tree`] is what the layers of an image amount to, each file with

@@ -10,7 +10,7 @@ const BUFFER_BYTES: usize = 128 * 1024;
 
 /// Where an archive goes: any writer, or whatever else takes it a buffer at a time.
 pub trait Output {
-    /// Takes all of `buffer`, or the buffer itself. Whatever is there afterwards is filled next.
+    /// Takes all of `buffer`, or the buffer itself. Whatever is there afterwards is overwritten.
     ///
     /// # Errors
     /// Failed writes.

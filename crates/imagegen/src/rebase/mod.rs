@@ -374,7 +374,7 @@ impl<'a> Rebasing<'a> {
         let planned = Overlay::environment_hash(tree, number, &inventory.hash.to_string(), epoch).map_err(failed)?;
         let (work, compression) = (self.work.path().to_owned(), self.options.compression);
         // A hash is a few bytes.
-        let how = Writing { work, compression, threads: 1, stay: false };
+        let how = Writing { work, compression, threads: 1, local: false };
         let layer = blocking(move || Ok(planned.write(&how))).await?.map_err(failed)?;
         stack.push_planned(layer);
         let created = self.options.stamp.created();

@@ -55,7 +55,7 @@ impl Shared {
         let path = self.path();
         let directory = match open(&path, DIRECTORY, Mode::empty()) {
             Ok(directory) => directory,
-            // Nothing: a link to nothing would be something. What is there by now was claimed meanwhile.
+            // Absent, unless it is a dangling link. If it has appeared since, claiming will tell.
             Err(Errno::NOENT) if !path.is_symlink() => return Ok(Reading::default()),
             Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => {
                 return Ok(Reading { exists: true, foreign: true, ..Reading::default() });
@@ -123,12 +123,11 @@ impl Shared {
             if step == Step::Claim
                 && let Err(error) = before_claim()
             {
-                // Another process of this container may have filled the directory meanwhile, and then takes away what was
-                // looked at: of that, only what is on the volume now is of interest.
-                if self.read()? == reading {
-                    return Err(error);
+                // Another process of this container may have filled the directory meanwhile, and takes away what was looked at.
+                if self.read().is_ok_and(|now| now.exists) {
+                    continue;
                 }
-                continue;
+                return Err(error);
             }
             // What is claimed is registered to be released before a stop can end the process.
             let Some(_section) = cancel.section() else { return Err(Error::Cancelled) };

@@ -107,12 +107,7 @@ pub(crate) fn plan(relocation: &Relocation) -> Result<Plan, Error> {
     plan.shared = SharedState::of(&relocation.shared().read()?);
     if plan.shared == SharedState::Missing || plan.shared == SharedState::GivenUp {
         for tree in plan.trees.iter_mut().filter(|tree| tree.state == TreeState::Directory) {
-            tree.size = match measure(&relocation.here(&tree.path), USUAL_BLOCK_BYTES) {
-                Ok(size) => Some(size),
-                Err(error) if SharedState::of(&relocation.shared().read()?) == plan.shared => return Err(error),
-                // Another process of this container has moved it meanwhile.
-                Err(_) => return self::plan(relocation),
-            };
+            tree.size = Some(measure(&relocation.here(&tree.path), USUAL_BLOCK_BYTES)?);
         }
     }
     Ok(plan)

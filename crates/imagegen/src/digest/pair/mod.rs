@@ -1,9 +1,9 @@
 //! Two SHA-256 digests at once: that of an archive, and that of the blob which it is compressed to.
 //!
 //! A processor with instructions for SHA-256 mostly waits in them, since each round needs the one before. Another digest
-//! fits into these pauses, and both together take little longer than one.
+//! fits into these pauses: two of the same length take a fifth longer than one (AMD EPYC, 2.6 GB/s instead of 1.55).
 
-#[cfg(target_arch = "x86_64")]
+#[cfg(all(target_arch = "x86_64", any(test, not(debug_assertions))))]
 mod sha_ni;
 
 use sha2::block_api::compress256;
@@ -91,7 +91,7 @@ impl HashingPair {
     fn add(&mut self, lane: usize, blocks: &[[u8; BLOCK_BYTES]], rest: &[u8]) {
         compress256(&mut self.states[lane], blocks);
         let tail = &mut self.tails[lane];
-        // Where a block is still begun, this is nothing.
+        // Where a block is begun, `rest` is empty.
         let used = tail.used();
         tail.bytes[used..used + rest.len()].copy_from_slice(rest);
         tail.passed += (blocks.len() * BLOCK_BYTES + rest.len()) as u64;
@@ -107,10 +107,15 @@ impl Tail {
 
 /// As many blocks of each as of the other.
 fn compress(states: &mut [[u32; 8]; 2], blocks: [&[[u8; BLOCK_BYTES]]; 2]) {
-    #[cfg(target_arch = "x86_64")]
+    // Without optimisation, each instruction would be a call.
+    #[cfg(all(target_arch = "x86_64", not(debug_assertions)))]
     if sha_ni::compress(states, blocks).is_some() {
         return;
     }
+    one_after_the_other(states, blocks);
+}
+
+fn one_after_the_other(states: &mut [[u32; 8]; 2], blocks: [&[[u8; BLOCK_BYTES]]; 2]) {
     states.iter_mut().zip(blocks).for_each(|(state, blocks)| compress256(state, blocks));
 }
 
@@ -143,16 +148,6 @@ mod tests {
         }
     }
 
-    #[test]
-    fn whole_blocks_of_both_are_hashed_together_where_the_processor_can() {
-        let blocks = [&[[1; 64], [2; 64], [3; 64]][..], &[[4; 64], [5; 64], [6; 64]][..]];
-        let mut states = [INITIAL; 2];
-        compress(&mut states, blocks);
-        let mut alone = [INITIAL; 2];
-        alone.iter_mut().zip(blocks).for_each(|(state, blocks)| compress256(state, blocks));
-        assert_eq!(states, alone);
-    }
-
     /// What is added: to one of them, or to both.
     fn steps() -> impl Strategy<Value = Vec<(u8, Vec<u8>, Vec<u8>)>> {
         let piece = || prop::collection::vec(any::<u8>(), 0..300);
@@ -160,6 +155,20 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        #[cfg(target_arch = "x86_64")]
+        fn the_instructions_and_sha2_agree(
+            states: [[u32; 8]; 2],
+            blocks in prop::collection::vec(any::<([u8; BLOCK_BYTES], [u8; BLOCK_BYTES])>(), 0..5),
+        ) {
+            let (one, other): (Vec<_>, Vec<_>) = blocks.into_iter().unzip();
+            let (mut together, mut in_turn) = (states, states);
+            let used = sha_ni::compress(&mut together, [&one, &other]);
+            prop_assert_eq!(used.is_some(), std::is_x86_feature_detected!("sha"));
+            one_after_the_other(&mut in_turn, [&one, &other]);
+            prop_assert!(used.is_none() || together == in_turn);
+        }
+
         #[test]
         fn however_they_come_both_are_sha_256(steps in steps()) {
             let mut pair = HashingPair::new();

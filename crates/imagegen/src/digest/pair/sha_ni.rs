@@ -1,5 +1,5 @@
-//! Both lanes with the instructions that x86 processors have for SHA-256, one round of each after the other: a round waits
-//! four cycles for the one before it, and meanwhile the processor can begin one of the other lane.
+//! Both lanes with the instructions that x86 processors have for SHA-256, one round of each after the other: while a round
+//! waits for the one before it, the processor begins one of the other lane.
 //!
 //! The rounds and the message schedule are those of FIPS 180-4; `ABEF`, `CDGH` and the order of words are how Intel's
 //! instructions want them ("Intel SHA Extensions", 2013).
