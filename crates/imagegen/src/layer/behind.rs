@@ -77,10 +77,10 @@ struct Chunks {
 struct Ended;
 
 impl Behind {
-    /// Begins a file in `directory`, which is written to the disk meanwhile if it is to stay there.
-    pub(super) fn create(directory: &Path, stay: bool) -> io::Result<Self> {
+    /// Begins a file in `directory`, which is written to the disk meanwhile if it is to stay there (`local`).
+    pub(super) fn create(directory: &Path, local: bool) -> io::Result<Self> {
         let file = NamedTempFile::new_in(directory)?;
-        let flusher = stay.then(|| Flusher::of(file.as_file())).transpose()?;
+        let flusher = local.then(|| Flusher::of(file.as_file())).transpose()?;
         let (parts, to_write) = sync_channel(CHUNKS);
         let thread = thread::Builder::new().name("layer".to_owned());
         let thread = thread.spawn(move || write(file, &to_write, flusher))?;

@@ -10,6 +10,8 @@ use std::arch::x86_64::{
 };
 use std::is_x86_feature_detected;
 
+use super::{Blocks, Compress, States};
+
 /// The constants of the rounds, four together (FIPS 180-4, 4.2.2).
 #[rustfmt::skip]
 const K: [[u32; 4]; 16] = [
@@ -26,17 +28,18 @@ const K: [[u32; 4]; 16] = [
 /// `ABEF` and `CDGH`.
 type State = [__m128i; 2];
 
-/// Hashes as many blocks of each lane as both have. `None` where the processor lacks the instructions.
-pub(super) fn compress(states: &mut [[u32; 8]; 2], blocks: [&[[u8; 64]]; 2]) -> Option<()> {
+/// What hashes both lanes together; `None` where the processor lacks the instructions.
+pub(super) fn together() -> Option<Compress> {
     let has_all =
         is_x86_feature_detected!("sha") && is_x86_feature_detected!("ssse3") && is_x86_feature_detected!("sse4.1");
     #[allow(unsafe_code, reason = "the instructions are used where the processor has them")]
-    // SAFETY: all that is unsafe about it is which processor runs it, and that was asked.
-    has_all.then(|| unsafe { compress_both(states, blocks) })
+    // SAFETY: all that is unsafe about it is which processor runs it. Nobody gets it who did not ask.
+    let compress: Compress = |states, blocks| unsafe { compress_both(states, blocks) };
+    has_all.then_some(compress)
 }
 
 #[target_feature(enable = "sha,ssse3,sse4.1")]
-fn compress_both(states: &mut [[u32; 8]; 2], blocks: [&[[u8; 64]]; 2]) {
+fn compress_both(states: &mut States, blocks: Blocks<'_>) {
     let [mut one, mut other] = [load(states[0]), load(states[1])];
     for (block_of_one, block_of_other) in blocks[0].iter().zip(blocks[1]) {
         let before = [one, other];
